@@ -1,0 +1,138 @@
+//! Time as a number, and the one place that reads the clock.
+//!
+//! Cores are handed a [`Moment`]; only shells hold a [`Clock`]. Tests and the simulator make moments by hand.
+
+use std::ops::{Add, Sub};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A point in time: nanoseconds since the process's clock was made (or since the start of a simulation).
+///
+/// 64 bits of nanoseconds last 584 years. Arithmetic saturates, so no input from the network can make it panic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The clock's origin.
+    pub const ZERO: Moment = Moment(0);
+    /// Later than anything that happens: "no deadline".
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// The moment `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Moment {
+        Moment(nanos)
+    }
+
+    /// The moment `secs` seconds after the origin; negative and NaN give the origin.
+    #[must_use]
+    pub fn from_secs_f64(secs: f64) -> Moment {
+        Moment::ZERO + duration_from_secs_f64(secs)
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Seconds since the origin.
+    #[must_use]
+    pub fn as_secs_f64(self) -> f64 {
+        Duration::from_nanos(self.0).as_secs_f64()
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    #[must_use]
+    pub const fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+    fn add(self, by: Duration) -> Moment {
+        Moment(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+    fn sub(self, by: Duration) -> Moment {
+        Moment(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// `secs` as a duration, without the panic of [`Duration::from_secs_f64`]: negative and NaN are zero, too large is the largest.
+#[must_use]
+pub fn duration_from_secs_f64(secs: f64) -> Duration {
+    if secs > 0.0 { Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX) } else { Duration::ZERO }
+}
+
+/// The process's clock: monotonic moments, and their place in calendar time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+    origin_unix: Duration,
+}
+
+impl Clock {
+    /// A clock whose origin is now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the owner of the clock")]
+    pub fn start() -> Clock {
+        let origin_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { origin: Instant::now(), origin_unix }
+    }
+
+    /// The present moment.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the owner of the clock")]
+    pub fn now(&self) -> Moment {
+        Moment::ZERO + Instant::now().duration_since(self.origin)
+    }
+
+    /// The monotonic instant of a moment, for libraries that wait until an [`Instant`].
+    #[must_use]
+    pub fn instant(&self, moment: Moment) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_nanos(moment.0))
+    }
+
+    /// The moment's time since the Unix epoch.
+    #[must_use]
+    pub fn unix(&self, moment: Moment) -> Duration {
+        self.origin_unix + Duration::from_nanos(moment.0)
+    }
+
+    /// The moment of a time since the Unix epoch; times before the clock's origin give the origin.
+    #[must_use]
+    pub fn moment_of_unix(&self, unix: Duration) -> Moment {
+        Moment::ZERO + unix.saturating_sub(self.origin_unix)
+    }
+
+    /// Calendar time now, read afresh: it follows an adjusted system clock.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the owner of the clock")]
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_instead_of_panicking() {
+        assert_eq!(Moment::NEVER + Duration::MAX, Moment::NEVER);
+        assert_eq!(Moment::ZERO - Duration::from_secs(1), Moment::ZERO);
+        assert_eq!(Moment::ZERO.since(Moment::NEVER), Duration::ZERO);
+    }
+
+    #[test]
+    fn odd_seconds_make_no_panic() {
+        for secs in [f64::NAN, f64::NEG_INFINITY, -1.0] {
+            assert_eq!(duration_from_secs_f64(secs), Duration::ZERO);
+        }
+        assert_eq!(duration_from_secs_f64(f64::INFINITY), Duration::MAX);
+    }
+}
