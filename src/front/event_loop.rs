@@ -1,0 +1,321 @@
+//! One event loop: accepts connections, feeds them their events, and minds their deadlines.
+
+use crate::clock::{Clock, Moment};
+use crate::front::connection::{Connection, Fate};
+use crate::front::intake::Intake;
+use crate::front::link::{Home, Return};
+use crate::front::listen::Door;
+use crate::outcome::Outcome;
+use crossbeam_channel::{Receiver, unbounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+use std::io;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+const WAKE: Token = Token(usize::MAX);
+/// Listeners' tokens count down from here.
+const FIRST_LISTENER: usize = usize::MAX - 1;
+
+/// How long accepting rests when the process or the system is out of descriptors; without it the loop would spin.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// Connections accepted before the others get their turn.
+const ACCEPTS_A_TURN: usize = 64;
+
+/// Connections beyond `max_connections` that are being told so; those beyond these are closed without a word.
+const REFUSALS_AT_ONCE: usize = 64;
+
+/// Bytes read at once, one buffer for all connections of a loop.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+
+/// Counts the open connections of all loops.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(Arc<AtomicUsize>);
+
+impl OpenConnections {
+    /// Connections open now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a loop is told while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Accept nothing more and close what is idle; end when the last answer is out.
+    Drain,
+    /// Cut what is left and end.
+    Cut,
+}
+
+/// A loop that has not started yet.
+pub struct EventLoop {
+    poll: Poll,
+    home: Arc<Home>,
+    returns: Receiver<Return>,
+    orders: Receiver<Order>,
+    listeners: Vec<(TcpListener, Door)>,
+    connections: Slab<Connection>,
+    open: OpenConnections,
+    intake: Arc<Intake>,
+    clock: Clock,
+    generation: u32,
+    refusals: usize,
+    draining: bool,
+    /// Not before this moment is anything accepted.
+    accept_from: Moment,
+    must_accept: bool,
+    /// No deadline of a connection is earlier.
+    next_deadline: Moment,
+}
+
+impl EventLoop {
+    /// A loop over `listeners`.
+    ///
+    /// # Errors
+    /// When the system gives no selector or a listener cannot be registered.
+    pub fn new(
+        listeners: Vec<(TcpListener, Door)>,
+        orders: Receiver<Order>,
+        open: OpenConnections,
+        intake: Arc<Intake>,
+        clock: Clock,
+    ) -> io::Result<EventLoop> {
+        let poll = Poll::new()?;
+        for (i, (listener, _)) in listeners.iter().enumerate() {
+            let fd = listener.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), Token(FIRST_LISTENER - i), Interest::READABLE)?;
+        }
+        let (sender, returns) = unbounded();
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let registry = poll.registry().try_clone()?;
+        let home = Arc::new(Home { returns: sender, waker, registry, draining: AtomicBool::new(false) });
+        Ok(EventLoop {
+            poll,
+            home,
+            returns,
+            orders,
+            listeners,
+            connections: Slab::new(),
+            open,
+            intake,
+            clock,
+            generation: 0,
+            refusals: 0,
+            draining: false,
+            accept_from: Moment::ZERO,
+            must_accept: false,
+            next_deadline: Moment::NEVER,
+        })
+    }
+
+    /// The handle that wakes the loop, for whoever gives it orders.
+    #[must_use]
+    pub fn home(&self) -> Arc<Home> {
+        self.home.clone()
+    }
+
+    /// Runs until it is ordered to end.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        let mut scratch = vec![0; SCRATCH_BYTES];
+        let mut again: Vec<usize> = Vec::new();
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.patience(!again.is_empty()))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("the event loop cannot wait for events any more: {error}");
+                break;
+            }
+            let now = self.clock.now();
+            for token in std::mem::take(&mut again) {
+                self.drive(token, &mut again, &mut scratch, |c, i, r, s| c.on_event(false, i, r, s, now));
+            }
+            for event in &events {
+                match event.token() {
+                    WAKE => {}
+                    Token(listener) if listener > FIRST_LISTENER - self.listeners.len() => self.must_accept = true,
+                    Token(token) => {
+                        let closed = event.is_read_closed() || event.is_error();
+                        self.drive(token, &mut again, &mut scratch, |c, i, r, s| c.on_event(closed, i, r, s, now));
+                    }
+                }
+            }
+            self.take_returns(&mut again, &mut scratch, now);
+            self.mind_deadlines(&mut again, &mut scratch, now);
+            // After the events: a place that was freed above is not taken by a new connection while an event of the
+            // old one may still be in the batch.
+            self.accept(&mut again, &mut scratch, now);
+            if self.obey() {
+                break;
+            }
+        }
+        for (_, connection) in &self.connections {
+            connection.cut();
+        }
+        self.open.0.fetch_sub(self.connections.len(), Ordering::Relaxed);
+    }
+
+    fn patience(&self, busy: bool) -> Option<Duration> {
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let accept = if self.must_accept { self.accept_from } else { Moment::NEVER };
+        let next = self.next_deadline.min(accept);
+        (next != Moment::NEVER).then(|| next.since(self.clock.now()))
+    }
+
+    fn drive(
+        &mut self,
+        token: usize,
+        again: &mut Vec<usize>,
+        scratch: &mut [u8],
+        act: impl FnOnce(&mut Connection, &Intake, &mio::Registry, &mut [u8]) -> Fate,
+    ) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        match act(connection, &self.intake, self.poll.registry(), scratch) {
+            Fate::Stay => self.next_deadline = self.next_deadline.min(connection.deadline()),
+            Fate::Again => again.push(token),
+            Fate::Close => self.close(token),
+        }
+    }
+
+    fn take_returns(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+        while let Ok(Return { token, generation, answer, next }) = self.returns.try_recv() {
+            if self.connections.get(token).is_some_and(|c| c.generation() == generation) {
+                self.drive(token, again, scratch, |c, i, r, s| c.on_return(answer, next, i, r, s, now));
+            }
+        }
+    }
+
+    fn mind_deadlines(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+        if now < self.next_deadline {
+            return;
+        }
+        let due: Vec<usize> =
+            self.connections.iter().filter(|(_, c)| c.deadline() <= now).map(|(token, _)| token).collect();
+        for token in due {
+            self.drive(token, again, scratch, |c, i, r, s| c.on_deadline(i, r, s, now));
+        }
+        self.next_deadline =
+            self.connections.iter().map(|(_, c)| c.deadline()).min().unwrap_or(Moment::NEVER);
+    }
+
+    fn accept(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+        if !self.must_accept || now < self.accept_from {
+            return;
+        }
+        self.must_accept = false;
+        self.accept_from = Moment::ZERO;
+        for i in 0..self.listeners.len() {
+            for turn in 0.. {
+                if turn == ACCEPTS_A_TURN {
+                    self.must_accept = true;
+                    break;
+                }
+                match self.listeners[i].0.accept() {
+                    Ok((socket, peer)) => {
+                        let door = self.listeners[i].1;
+                        self.admit(socket, peer.ip(), door, again, scratch, now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        log::warn!("cannot accept a connection: {error}; trying again in {OUT_OF_DESCRIPTORS:?}");
+                        self.must_accept = true;
+                        self.accept_from = now + OUT_OF_DESCRIPTORS;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, peer: IpAddr, door: Door, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+        let over = self.open.count() >= self.intake.max_connections();
+        if over && self.refusals >= REFUSALS_AT_ONCE {
+            return;
+        }
+        if self.intake.prepare(&socket).is_err() {
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let place = (entry.key(), self.generation);
+        let connection = Connection::new(socket, peer, door, place, &self.home, now, self.intake.share());
+        let fd = connection.socket_fd();
+        if let Err(error) =
+            self.poll.registry().register(&mut SourceFd(&fd), Token(place.0), Interest::READABLE)
+        {
+            log::warn!("cannot watch a new connection: {error}");
+            return;
+        }
+        entry.insert(connection);
+        self.open.0.fetch_add(1, Ordering::Relaxed);
+        if over {
+            self.refusals += 1;
+            let message = "too many connections (max_connections)";
+            self.drive(place.0, again, scratch, |c, i, r, s| c.turn_away(Outcome::QueueFull, message, i, r, s, now));
+        } else {
+            self.next_deadline = self.next_deadline.min(self.connections[place.0].deadline());
+        }
+    }
+
+    fn close(&mut self, token: usize) {
+        if let Some(connection) = self.connections.try_remove(token) {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&connection.socket_fd()));
+            self.open.0.fetch_sub(1, Ordering::Relaxed);
+            if connection.was_turned_away() {
+                self.refusals -= 1;
+            }
+        }
+    }
+
+    /// Carries out what was ordered; tells whether the loop is to end.
+    fn obey(&mut self) -> bool {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Drain => self.begin_draining(),
+                Order::Cut => return true,
+            }
+        }
+        if self.draining {
+            self.close_idle();
+        }
+        self.draining && self.connections.is_empty()
+    }
+
+    fn begin_draining(&mut self) {
+        self.draining = true;
+        self.home.draining.store(true, Ordering::SeqCst);
+        self.must_accept = false;
+        for (listener, _) in self.listeners.drain(..) {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
+        }
+    }
+
+    fn close_idle(&mut self) {
+        let idle: Vec<usize> = self.connections.iter().filter(|(_, c)| c.is_idle()).map(|(t, _)| t).collect();
+        for token in idle {
+            self.close(token);
+        }
+    }
+}
+
+/// Errors of accept(2) that concern the connection that was to be accepted and not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+        // Network errors already pending on the new socket, which accept(2) reports on Linux.
+        || matches!(
+            error.kind(),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown
+        )
+}

@@ -1,0 +1,202 @@
+//! Where a complete request goes: to one of the operator's pages, or as a job to the limiter or a pass-through worker.
+
+use crate::clock::{Clock, Moment};
+use crate::config::{Config, LiveConfig};
+use crate::front::link::Link;
+use crate::front::listen::Door;
+use crate::front::memory::{Budget, Share};
+use crate::front::route;
+use crate::http::{Request, error};
+use crate::job::{Body, Job, Line, Origin};
+use crate::limiter::thread::{Command, Intakes};
+use crate::ops::journal::Journal;
+use crate::ops::pages::Pages;
+use crate::outcome::Outcome;
+use crate::record::{Record, Route};
+use crate::upstream::pool::Pool;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::ops::Range;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
+/// (a host that lost its power) does not keep its place in the queue.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// When a client may try again whose request was refused for a bound that says nothing of when there will be room.
+const BUSY_RETRY: Duration = Duration::from_secs(2);
+
+/// What a request became.
+pub enum Handled {
+    /// It is answered by these bytes.
+    Answer {
+        /// The whole answer.
+        bytes: Vec<u8>,
+        /// Whether the connection persists.
+        keep: bool,
+    },
+    /// It is under way as this job, and its connection lent.
+    Lent {
+        /// The job's id.
+        job: u64,
+    },
+}
+
+/// Where a request came from.
+pub struct Source<'a> {
+    /// The client's connection.
+    pub link: &'a Arc<Link>,
+    /// Its address.
+    pub peer: IpAddr,
+    /// The port that it came in by.
+    pub door: Door,
+}
+
+/// What an intake is wired to.
+pub struct Wiring {
+    /// The running configuration.
+    pub live: Arc<LiveConfig>,
+    /// The way to the limiter.
+    pub limiter: Intakes,
+    /// The workers of pass-through requests.
+    pub pass_through: Arc<Pool<Job>>,
+    /// The operator's pages.
+    pub pages: Pages,
+    /// The books of finished requests.
+    pub journal: Arc<Journal>,
+    /// The budget for request bodies.
+    pub budget: Budget,
+    /// The clock.
+    pub clock: Clock,
+    /// The bound on connections that the descriptors of this process allow.
+    pub most_connections: usize,
+}
+
+/// Shared by all event loops.
+pub struct Intake {
+    wiring: Wiring,
+    next_id: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl Intake {
+    /// An intake that hands on to what it is wired to.
+    #[must_use]
+    pub fn new(wiring: Wiring) -> Intake {
+        Intake { wiring, next_id: AtomicU64::new(1), draining: AtomicBool::new(false) }
+    }
+
+    /// From now on proxied requests are refused: the sidecar shuts down.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn max_connections(&self) -> usize {
+        self.config().front.max_connections.min(self.wiring.most_connections)
+    }
+
+    pub(super) fn max_body_bytes(&self) -> usize {
+        self.config().front.max_body_bytes
+    }
+
+    pub(super) fn max_body_memory(&self) -> usize {
+        self.config().front.max_body_memory_bytes
+    }
+
+    pub(super) fn client_timeout(&self) -> Duration {
+        self.config().front.client_timeout
+    }
+
+    pub(super) fn share(&self) -> Share {
+        self.wiring.budget.share()
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.wiring.live.snapshot()
+    }
+
+    /// Sets a new client socket up.
+    ///
+    /// # Errors
+    /// When the client has gone already.
+    pub(super) fn prepare(&self, socket: &TcpStream) -> io::Result<()> {
+        // A listener's non-blocking mode is not inherited on Linux; workers rely on blocking writes.
+        socket.set_nodelay(true)?;
+        socket.set_write_timeout(Some(self.client_timeout()))?;
+        SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+    }
+
+    /// The client of this job hung up.
+    pub(super) fn cancel(&self, job: u64) {
+        self.wiring.limiter.command(Command::Cancel(job));
+    }
+
+    /// An error answer to something that never became a request.
+    pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
+        let request_id = route::new_request_id();
+        self.wiring.journal.close(&Record::of_no_request(&request_id, &peer.to_canonical().to_string(), outcome));
+        error::answer(&error::Refusal {
+            outcome,
+            message,
+            retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
+            request_id: &request_id,
+            fields: &[],
+            keep_alive: false,
+            head_only: false,
+            date: self.wiring.clock.wall(),
+        })
+    }
+
+    /// Takes a complete request. A lent connection is marked as lent before its job leaves.
+    pub(super) fn handle(&self, request: Request, body_share: Share, leftover: bool, from: &Source<'_>, now: Moment) -> Handled {
+        let page = self.wiring.pages.answer(&request, from, now);
+        if let Some(bytes) = page {
+            let keep = request.head.keep_alive() && from.link.may_persist();
+            return Handled::Answer { bytes, keep };
+        }
+        let config = self.config();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let Request { head, body } = request;
+        let class = route::classify(&head, &body, &config);
+        let body = Body { bytes: strip(body, class.strip), share: body_share };
+        let origin = Origin {
+            id,
+            request_id: route::request_id(&head),
+            client: route::client(&head, from.peer).into(),
+            model: class.model.map(Into::into),
+            priority: route::priority(&head),
+            route: class.route,
+            destination: class.destination,
+            arrived: now,
+            deadline: now + route::patience(&head, config.queue.timeout),
+        };
+        from.link.lend();
+        let line = Line::new(from.link.clone(), leftover);
+        let job = Job::new(origin, head, body, line, self.wiring.journal.clone());
+        if self.draining.load(Ordering::SeqCst) {
+            job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
+        } else {
+            match job.route {
+                Route::Limited => self.wiring.limiter.arrive(job),
+                Route::PassThrough => {
+                    if let Err(job) = self.wiring.pass_through.submit(job) {
+                        job.refuse(Outcome::Internal, "no thread for another request", None);
+                    }
+                }
+            }
+        }
+        Handled::Lent { job: id }
+    }
+}
+
+/// Takes the gateway's prefix off the model's name, in place.
+fn strip(mut body: Vec<u8>, cut: Option<(Range<usize>, String)>) -> Vec<u8> {
+    if let Some((span, model)) = cut {
+        body.splice(span, model.into_bytes());
+        body.shrink_to_fit();
+    }
+    body
+}

@@ -1,0 +1,55 @@
+//! The listening sockets: one for each door and event loop, or those that a service manager hands over.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// Connections that the kernel keeps for a loop that is busy.
+const BACKLOG: i32 = 4096;
+
+/// Which of the two ports a connection came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// `listen_port`: requests and the operator's pages.
+    Api,
+    /// `metrics_port`: metrics and health alone.
+    Metrics,
+}
+
+/// Binds `count` listeners to one address, among which the kernel spreads the connections (`SO_REUSEPORT`).
+///
+/// # Errors
+/// When the address is taken, also by another process of the same user that allows sharing, or is not this host's.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Sharing is asked for among the loops only. A socket that does not ask fails when somebody listens already, so two
+    // sidecars never split one port between them unnoticed.
+    let address = bind_one(address, false)?.local_addr()?;
+    (0..count).map(|_| bind_one(address, true)).collect()
+}
+
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Listening on [::] takes IPv4 along, as operators expect of "all addresses".
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_share_a_port_and_a_second_process_cannot_join_them() {
+        let loops = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = loops[0].local_addr().unwrap();
+        assert_eq!(loops[1].local_addr().unwrap(), address);
+        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,267 @@
+//! The request that moves from stage to stage, and its obligation to be answered.
+//!
+//! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
+//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+
+use crate::clock::Moment;
+use crate::front::link::{Link, Next};
+use crate::front::memory::Share;
+use crate::front::route::Destination;
+use crate::http::{Head, error};
+use crate::ops::journal::Journal;
+use crate::outcome::Outcome;
+use crate::priority::Priority;
+use crate::record::{Record, Route, UpstreamError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One client request on its way.
+pub struct Job {
+    /// Unique in this process.
+    pub id: u64,
+    /// The request's head as it came.
+    pub head: Head,
+    /// Length of its body in bytes.
+    pub bytes_in: u64,
+    /// The request's body, with what it takes of the memory budget; gone once it cannot be needed again.
+    pub body: Option<Body>,
+    /// What the answer's `X-Request-Id` will be unless the upstream sends one.
+    pub request_id: String,
+    /// Who sent it.
+    pub client: Arc<str>,
+    /// The model it asks for.
+    pub model: Option<Arc<str>>,
+    /// The priority it came with.
+    pub priority: Priority,
+    /// Whether it draws on the quota.
+    pub route: Route,
+    /// Which upstream it goes to.
+    pub destination: Destination,
+    /// When its last byte had come.
+    pub arrived: Moment,
+    /// Until when it may wait for tickets.
+    pub deadline: Moment,
+    /// Time spent waiting for tickets so far.
+    pub queued: Duration,
+    /// When it last began to wait.
+    pub waiting_since: Moment,
+    /// How often it was sent upstream.
+    pub attempts: u32,
+    /// What it did upstream, for its record.
+    pub upstream: UpstreamCourse,
+    line: Line,
+    journal: Arc<Journal>,
+}
+
+/// A request's body in memory.
+pub struct Body {
+    /// The bytes to send.
+    pub bytes: Vec<u8>,
+    /// Held for as long as the bytes are.
+    pub share: Share,
+}
+
+/// What the last attempt at the upstream came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpstreamCourse {
+    /// From sending the request until the head of the answer.
+    pub latency: Option<Duration>,
+    /// How it failed.
+    pub error: Option<UpstreamError>,
+    /// Bytes of the answer's body that were passed on.
+    pub bytes_out: u64,
+}
+
+/// The way back to the client.
+pub struct Line {
+    link: Arc<Link>,
+    /// Pipelined bytes wait in the loop's buffer.
+    leftover: bool,
+    settled: bool,
+}
+
+impl Line {
+    /// The way back over a connection that has just been lent.
+    #[must_use]
+    pub fn new(link: Arc<Link>, leftover: bool) -> Line {
+        Line { link, leftover, settled: false }
+    }
+}
+
+/// What the front knows of a new request when it becomes a job.
+pub struct Origin {
+    /// See [`Job::id`].
+    pub id: u64,
+    /// See [`Job::request_id`].
+    pub request_id: String,
+    /// See [`Job::client`].
+    pub client: Arc<str>,
+    /// See [`Job::model`].
+    pub model: Option<Arc<str>>,
+    /// See [`Job::priority`].
+    pub priority: Priority,
+    /// See [`Job::route`].
+    pub route: Route,
+    /// See [`Job::destination`].
+    pub destination: Destination,
+    /// See [`Job::arrived`].
+    pub arrived: Moment,
+    /// See [`Job::deadline`].
+    pub deadline: Moment,
+}
+
+impl Job {
+    /// A job for a complete request.
+    #[must_use]
+    pub fn new(origin: Origin, head: Head, body: Body, line: Line, journal: Arc<Journal>) -> Job {
+        let Origin { id, request_id, client, model, priority, route, destination, arrived, deadline } = origin;
+        Job {
+            id,
+            head,
+            bytes_in: body.bytes.len() as u64,
+            body: Some(body),
+            request_id,
+            client,
+            model,
+            priority,
+            route,
+            destination,
+            arrived,
+            deadline,
+            queued: Duration::ZERO,
+            waiting_since: arrived,
+            attempts: 0,
+            upstream: UpstreamCourse::default(),
+            line,
+            journal,
+        }
+    }
+
+    /// The client's connection.
+    #[must_use]
+    pub fn link(&self) -> &Arc<Link> {
+        &self.line.link
+    }
+
+    /// Whether the connection may carry another request after this one's answer.
+    #[must_use]
+    pub fn may_persist(&self) -> bool {
+        self.head.keep_alive() && self.line.link.may_persist()
+    }
+
+    /// Whether the client has hung up.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.line.link.hangup().is_cancelled()
+    }
+
+    /// Bytes that its body holds in memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |b| b.bytes.len())
+    }
+
+    /// The wait for a ticket ends at `now`.
+    pub fn end_wait(&mut self, now: Moment) {
+        self.queued += now.since(self.waiting_since);
+        self.waiting_since = now;
+    }
+
+    /// Answers with an error of the sidecar's own.
+    pub fn refuse(mut self, outcome: Outcome, message: &str, retry_after: Option<Duration>) {
+        self.refuse_in_place(outcome, message, retry_after, &[]);
+    }
+
+    /// As [`Job::refuse`], with further header fields.
+    pub fn refuse_with(
+        mut self,
+        outcome: Outcome,
+        message: &str,
+        retry_after: Option<Duration>,
+        fields: &[(&str, String)],
+    ) {
+        self.refuse_in_place(outcome, message, retry_after, fields);
+    }
+
+    /// The answer has been written: gives the connection back and closes the books.
+    pub fn settle(mut self, outcome: Outcome, next: Next) {
+        self.close_books(outcome);
+        self.line.settled = true;
+        self.line.link.give_back(next, self.line.leftover);
+    }
+
+    /// The client has gone: nothing is left to answer.
+    pub fn abandon(self) {
+        self.settle(Outcome::ClientGone, Next::Abort);
+    }
+
+    fn refuse_in_place(
+        &mut self,
+        outcome: Outcome,
+        message: &str,
+        retry_after: Option<Duration>,
+        fields: &[(&str, String)],
+    ) {
+        let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
+        self.close_books(outcome);
+        self.line.settled = true;
+        if outcome == Outcome::ClientGone {
+            self.line.link.give_back(Next::Abort, false);
+            return;
+        }
+        let keep = self.may_persist() && outcome != Outcome::Internal && outcome != Outcome::ShuttingDown;
+        let mut fields: Vec<(&str, String)> = fields.to_vec();
+        if self.route == Route::Limited {
+            fields.extend(self.course_fields());
+        }
+        let answer = error::answer(&error::Refusal {
+            outcome,
+            message,
+            retry_after,
+            request_id: &self.request_id,
+            fields: &fields,
+            keep_alive: keep,
+            head_only: self.head.method() == "HEAD",
+            date: self.journal.wall(),
+        });
+        self.line.link.give_back_with(answer, Next::keep_if(keep));
+    }
+
+    /// The header fields that tell a limited request's client what it went through.
+    #[must_use]
+    pub fn course_fields(&self) -> [(&'static str, String); 2] {
+        [
+            ("X-Sidecar-Queue-Ms", self.queued.as_millis().to_string()),
+            ("X-Sidecar-Attempts", self.attempts.to_string()),
+        ]
+    }
+
+    fn close_books(&self, outcome: Outcome) {
+        self.journal.close(&Record {
+            request_id: &self.request_id,
+            client: &self.client,
+            route: self.route,
+            priority: self.priority,
+            model: self.model.as_deref(),
+            method: self.head.method(),
+            path: self.head.path(),
+            outcome,
+            queue: self.queued,
+            upstream: self.upstream.latency,
+            total: self.journal.now().since(self.arrived),
+            attempts: self.attempts,
+            bytes_in: self.bytes_in,
+            bytes_out: self.upstream.bytes_out,
+            pace: self.journal.pace(),
+            upstream_error: self.upstream.error,
+        });
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if !self.line.settled {
+            self.refuse_in_place(Outcome::Internal, "the sidecar lost this request; this is a defect", None, &[]);
+        }
+    }
+}

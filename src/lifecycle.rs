@@ -1,0 +1,85 @@
+//! Named threads with an owner, an end and a joiner.
+
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Instant;
+
+/// Stack of every thread: a TLS handshake needs 160 KiB in a debug build, and a page is only taken when it is touched.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Starts threads, counts them and waits for their end. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct Threads(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    alive: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// Held by each running thread: its end is counted also when it panics.
+struct Alive(Arc<Inner>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *self.0.alive.lock() -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+impl Threads {
+    /// Starts a named thread.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        *self.0.alive.lock() += 1;
+        let alive = Alive(self.0.clone());
+        Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+            let _alive = alive;
+            run();
+        })?;
+        Ok(())
+    }
+
+    /// Waits until every thread has ended, but not beyond `deadline`; tells whether all have.
+    #[must_use]
+    pub fn join_until(&self, deadline: Instant) -> bool {
+        let mut alive = self.0.alive.lock();
+        while *alive > 0 {
+            if self.0.ended.wait_until(&mut alive, deadline).timed_out() {
+                return *alive == 0;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use std::time::Duration;
+
+    #[test]
+    fn a_thread_that_panics_is_joined_like_any_other() {
+        let threads = Threads::default();
+        threads.spawn("panics".into(), || panic!("on purpose")).unwrap();
+        threads.spawn("ends".into(), || {}).unwrap();
+        let clock = Clock::start();
+        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10)).unwrap()));
+    }
+
+    #[test]
+    fn joining_gives_up_at_its_deadline() {
+        let threads = Threads::default();
+        let (hold, held) = crossbeam_channel::bounded::<()>(0);
+        threads.spawn("waits".into(), move || drop(held.recv())).unwrap();
+        let clock = Clock::start();
+        assert!(!threads.join_until(clock.instant(clock.now()).unwrap()));
+        drop(hold);
+        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10)).unwrap()));
+    }
+}

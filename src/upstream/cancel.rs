@@ -1,0 +1,229 @@
+//! Cancelling an upstream call from another thread: the client's hang-up shuts down the socket that its call is using.
+//!
+//! ureq's calls block. A [`Call`] stands for the one that is made for a request; the [`CancelConnector`] around ureq's
+//! own connectors ties the socket in use to the call of the running thread, from the first byte sent until the
+//! connection goes back to the pool. It also notes what only the transport knows: when the request left, whether the
+//! connection had been used before, and whether a byte of the answer came.
+
+use crate::clock::{Clock, Moment};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport,
+};
+
+/// What can be cancelled on behalf of one client connection. It is used for one request after the other.
+#[derive(Default)]
+pub struct Hangup {
+    gone: AtomicBool,
+    socket: Mutex<Option<Weak<dyn ShutdownHandle>>>,
+}
+
+impl Hangup {
+    /// The client has gone: remembers it and shuts down the upstream socket in use, if there is one.
+    /// Returns `false` when that was known already.
+    pub fn cancel(&self) -> bool {
+        let first = !self.gone.swap(true, Ordering::AcqRel);
+        // The flag is set before the lock is taken, `attach` reads it under the lock: one of the two sees the other.
+        let socket = self.socket.lock().take();
+        if let Some(socket) = socket.and_then(|s| s.upgrade()) {
+            socket.shutdown();
+        }
+        first
+    }
+
+    /// Whether the client has gone.
+    pub fn is_cancelled(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    fn attach(&self, socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
+        let mut slot = self.socket.lock();
+        if self.is_cancelled() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone").into());
+        }
+        *slot = socket;
+        Ok(())
+    }
+
+    fn detach(&self) {
+        *self.socket.lock() = None;
+    }
+}
+
+impl fmt::Debug for Hangup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hangup").field("gone", &self.gone).finish_non_exhaustive()
+    }
+}
+
+/// What the transport saw of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// When the last byte of the request was handed to the socket; `None` when none was.
+    pub sent_at: Option<Moment>,
+    /// The connection had served another request before.
+    pub reused: bool,
+    /// At least one byte of the answer arrived.
+    pub answered: bool,
+}
+
+struct Running {
+    hangup: Arc<Hangup>,
+    traffic: Traffic,
+}
+
+thread_local! {
+    static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
+}
+
+/// The call that the present thread makes, from before the connection until its end. When it is dropped the hang-up can
+/// no longer reach the socket, which may by then serve another request.
+pub struct Call(());
+
+impl Call {
+    /// Begins the present thread's call on behalf of `hangup`.
+    #[must_use]
+    pub fn begin(hangup: Arc<Hangup>) -> Call {
+        RUNNING.with(|r| *r.borrow_mut() = Some(Running { hangup, traffic: Traffic::default() }));
+        Call(())
+    }
+
+    /// What the transport has seen so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        RUNNING.with(|r| r.borrow().as_ref().map(|r| r.traffic).unwrap_or_default())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(running) = RUNNING.with(|r| r.borrow_mut().take()) {
+            running.hangup.detach();
+        }
+    }
+}
+
+fn attach(socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
+    RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| running.hangup.attach(socket)))
+}
+
+fn note(what: impl FnOnce(&mut Traffic)) {
+    RUNNING.with(|r| {
+        if let Some(running) = r.borrow_mut().as_mut() {
+            what(&mut running.traffic);
+        }
+    });
+}
+
+/// Wraps a chain of connectors so that the calls made through it can be cancelled.
+pub struct CancelConnector<C> {
+    inner: C,
+    clock: Clock,
+}
+
+impl<C> CancelConnector<C> {
+    /// Wraps `inner`.
+    pub fn new(inner: C, clock: Clock) -> CancelConnector<C> {
+        CancelConnector { inner, clock }
+    }
+}
+
+impl<C> fmt::Debug for CancelConnector<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CancelConnector")
+    }
+}
+
+impl<C: Connector<()>> Connector<()> for CancelConnector<C> {
+    type Out = CancelTransport<C::Out>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<()>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let socket: Arc<Mutex<Option<Weak<dyn ShutdownHandle>>>> = Arc::default();
+        let (seen, register) = (socket.clone(), details.register_shutdown.clone());
+        let watched = ConnectionDetails {
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            resolver: details.resolver,
+            config: details.config,
+            request_level: details.request_level,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            // Called right after connect(2), before the TLS handshake, so that the handshake can be cancelled too.
+            register_shutdown: Arc::new(move |handle: Weak<dyn ShutdownHandle>| {
+                *seen.lock() = Some(handle.clone());
+                attach(Some(handle.clone()))?;
+                register(handle)
+            }),
+        };
+        let inner = self.inner.connect(&watched, chained)?;
+        let socket = socket.lock().take();
+        Ok(inner.map(|inner| CancelTransport { inner, socket, clock: self.clock, used: false }))
+    }
+}
+
+/// One upstream connection whose current call can be cancelled.
+pub struct CancelTransport<T> {
+    inner: T,
+    socket: Option<Weak<dyn ShutdownHandle>>,
+    clock: Clock,
+    /// A request that was sent on it has ended.
+    used: bool,
+}
+
+impl<T> fmt::Debug for CancelTransport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CancelTransport")
+    }
+}
+
+impl<T: Transport> Transport for CancelTransport<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        // The first I/O of every request, also on a pooled connection.
+        attach(self.socket.clone())?;
+        let (reused, clock) = (self.used, self.clock);
+        note(|traffic| traffic.reused = reused);
+        let result = self.inner.transmit_output(amount, timeout);
+        // Noted also on failure: part of it may have reached the upstream.
+        note(|traffic| traffic.sent_at = Some(clock.now()));
+        result
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let progressed = self.inner.await_input(timeout)?;
+        if progressed {
+            note(|traffic| traffic.answered = true);
+        }
+        Ok(progressed)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Asked when the connection goes back to the pool and when it leaves it: the link to the request that is done
+        // must be cut before another thread can take the connection.
+        self.used = true;
+        RUNNING.with(|r| {
+            if let Some(running) = r.borrow().as_ref() {
+                running.hangup.detach();
+            }
+        });
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
