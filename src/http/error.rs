@@ -1,0 +1,92 @@
+//! The sidecar's own errors, as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}`.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::write::local_answer;
+use crate::outcome::Outcome;
+
+/// One error answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorAnswer<'a> {
+    /// What happened; its [`meaning`](Outcome::meaning) gives status, type and code.
+    pub outcome: Outcome,
+    /// For the person who reads the client's log: what is wrong and what to do about it.
+    pub message: &'a str,
+    /// When to try again; rounded up to whole seconds, at least one. Without it, outcomes that time can mend say 1 s.
+    pub retry_after: Option<Duration>,
+    /// Told as `X-Request-Id`.
+    pub request_id: &'a str,
+    /// Further fields, such as those of CORS.
+    pub extra_fields: &'a [(&'a str, &'a str)],
+    /// Whether the connection can carry another request.
+    pub keep_alive: bool,
+    /// Whether the request's method was HEAD.
+    pub head_only: bool,
+}
+
+impl ErrorAnswer<'_> {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self.outcome.meaning() {
+            meaning if meaning.error_type.is_some() => meaning.status,
+            _ => Outcome::Internal.meaning().status,
+        }
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn to_bytes(&self, date: SystemTime) -> Vec<u8> {
+        let seconds = self.retry_after_secs().map(|seconds| seconds.to_string());
+        let mut fields = Vec::with_capacity(self.extra_fields.len() + 2);
+        fields.push(("x-request-id", self.request_id));
+        if let Some(seconds) = &seconds {
+            fields.push(("retry-after", seconds.as_str()));
+        }
+        fields.extend_from_slice(self.extra_fields);
+        local_answer(
+            self.status(),
+            "application/json",
+            &fields,
+            &self.body(),
+            self.keep_alive,
+            self.head_only,
+            date,
+        )
+    }
+
+    /// The content alone.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let (meaning, fallback) = (self.outcome.meaning(), Outcome::Internal.meaning());
+        let error = Error {
+            message: self.message,
+            error_type: meaning.error_type.or(fallback.error_type),
+            param: None,
+            code: meaning.code.or(fallback.code),
+        };
+        serde_json::to_vec(&Envelope { error }).unwrap_or_default()
+    }
+
+    fn retry_after_secs(&self) -> Option<u64> {
+        let shortest = self.outcome.meaning().retry_after.then_some(Duration::ZERO);
+        let wait = self.retry_after.or(shortest)?;
+        Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    error_type: Option<&'static str>,
+    param: Option<&'static str>,
+    code: Option<&'static str>,
+}

@@ -1,0 +1,305 @@
+//! Requests cut out of a connection's bytes, strictly and incrementally (RFC 9112).
+//!
+//! Whatever cannot be read in exactly one way is refused, because a request that two parsers understand differently is
+//! how one is smuggled past a proxy.
+
+use std::borrow::Cow;
+use std::io::BufRead;
+
+use super::chunked::{Decoder, is_token_char};
+use super::head::{self, Content};
+use super::request::{Head, Request};
+
+/// A head's largest size, its blank line included. What lies in a head is told by 16-bit offsets.
+pub const MAX_HEAD_BYTES: usize = u16::MAX as usize;
+/// Empty lines before a request: some old clients send one after a body (RFC 9112 §2.2).
+const MAX_BLANK_LINES: usize = 4;
+/// Memory given to a body before any of it has arrived: a declared length alone must not cost memory.
+const FIRST_BODY_BYTES: usize = 64 * 1024;
+
+/// What a request may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest body, in bytes after the transfer coding is taken off.
+    pub max_body_bytes: usize,
+}
+
+/// Why a request was refused. The connection cannot be used for another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The answer's status: 400, 413, 417, 431, 501 or 505.
+    pub status: u16,
+    /// What is wrong, for the client.
+    pub message: Cow<'static, str>,
+}
+
+impl Malformed {
+    pub(super) const fn new(status: u16, message: &'static str) -> Malformed {
+        Malformed { status, message: Cow::Borrowed(message) }
+    }
+
+    pub(super) fn body_too_large(max_body_bytes: usize) -> Malformed {
+        let message = format!("the body is larger than max_body_bytes, {max_body_bytes} bytes");
+        Malformed { status: 413, message: Cow::Owned(message) }
+    }
+}
+
+/// What [`RequestReader::step`] found.
+#[derive(Debug)]
+pub enum Step {
+    /// Feed more bytes, and step again.
+    NeedMore {
+        /// Send `100 Continue` now: the client waits for it before it sends its body. True once a request at most.
+        send_continue: bool,
+    },
+    /// A whole request. Further ones may be buffered: step again once it has been answered.
+    Complete(Request),
+}
+
+/// What the reader is in the middle of; tells the caller which deadline applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Between requests, with nothing buffered.
+    Idle,
+    /// Some of a head has arrived.
+    Head,
+    /// The head is complete, its body is not.
+    Body,
+}
+
+/// Reads the requests of one connection.
+///
+/// It buffers what it is fed: once a request is complete, the caller stops reading from its socket until that is answered.
+#[derive(Default)]
+pub struct RequestReader {
+    /// Bytes not yet understood, after `consumed` ones that are.
+    buffered: Vec<u8>,
+    consumed: usize,
+    state: State,
+}
+
+enum State {
+    Head(HeadScan),
+    Body(Incoming),
+    Refused(Malformed),
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Head(HeadScan::default())
+    }
+}
+
+impl RequestReader {
+    /// Takes the connection's next bytes. A body's bytes are copied to their final place at once.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        match &mut self.state {
+            State::Refused(_) => return,
+            State::Body(incoming) => match incoming.take(bytes) {
+                Ok(taken) => rest = &bytes[taken..],
+                Err(refusal) => return self.refuse(refusal),
+            },
+            State::Head(_) => {}
+        }
+        if !rest.is_empty() {
+            self.buffered.drain(..self.consumed);
+            self.consumed = 0;
+            self.buffered.extend_from_slice(rest);
+        }
+    }
+
+    /// Understands as much as has been fed. An error is final: every further step returns it again.
+    pub fn step(&mut self, bounds: &Bounds) -> Result<Step, Malformed> {
+        self.advance(bounds).inspect_err(|refusal| self.refuse(refusal.clone()))
+    }
+
+    fn advance(&mut self, bounds: &Bounds) -> Result<Step, Malformed> {
+        if let State::Head(scan) = &mut self.state {
+            let pending = &self.buffered[self.consumed..];
+            let Some((start, end)) = scan.find(pending)? else {
+                return Ok(Step::NeedMore { send_continue: false });
+            };
+            let mut incoming = Incoming::new(head::parse(&pending[start..end])?, bounds)?;
+            let taken = incoming.take(&pending[end..])?;
+            self.consumed += end + taken;
+            self.state = State::Body(incoming);
+        }
+        match std::mem::take(&mut self.state) {
+            State::Body(incoming) if incoming.is_complete() => Ok(Step::Complete(incoming.finish())),
+            State::Body(mut incoming) => {
+                let send_continue = std::mem::take(&mut incoming.owes_continue);
+                self.state = State::Body(incoming);
+                Ok(Step::NeedMore { send_continue })
+            }
+            State::Refused(refusal) => Err(refusal),
+            State::Head(_) => Ok(Step::NeedMore { send_continue: false }),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Malformed) {
+        *self = RequestReader { state: State::Refused(refusal), ..RequestReader::default() };
+    }
+
+    /// What the reader is in the middle of.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        match &self.state {
+            State::Head(_) if self.has_leftover() => Progress::Head,
+            State::Body(_) => Progress::Body,
+            State::Head(_) | State::Refused(_) => Progress::Idle,
+        }
+    }
+
+    /// Bytes of memory held for this connection's input, for a budget over all connections.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let incoming = match &self.state {
+            State::Body(incoming) => incoming.head.held_bytes() + incoming.body.capacity(),
+            State::Head(_) | State::Refused(_) => 0,
+        };
+        self.buffered.capacity() + incoming
+    }
+
+    /// Bytes of the present request's body that have arrived, without the transfer coding.
+    #[must_use]
+    pub fn body_received(&self) -> usize {
+        match &self.state {
+            State::Body(incoming) => incoming.body.len(),
+            State::Head(_) | State::Refused(_) => 0,
+        }
+    }
+
+    /// Whether bytes are buffered that no request has claimed: a pipelined request, or the start of one.
+    #[must_use]
+    pub fn has_leftover(&self) -> bool {
+        let blank = if let State::Head(scan) = &self.state { scan.blank } else { 0 };
+        self.consumed + blank < self.buffered.len()
+    }
+
+    /// Gives back spare memory, for a connection that is about to wait.
+    pub fn shrink(&mut self) {
+        self.buffered.drain(..self.consumed);
+        self.consumed = 0;
+        self.buffered.shrink_to_fit();
+    }
+}
+
+/// The search for a head's end. It remembers where it is, so that a head costs one pass however it arrives.
+#[derive(Default)]
+struct HeadScan {
+    /// Empty lines before the request line, in bytes.
+    blank: usize,
+    /// Where the present line starts.
+    line: usize,
+    /// Up to where the bytes have been searched.
+    searched: usize,
+}
+
+impl HeadScan {
+    /// Where the head in `bytes` starts and ends. `bytes` is the same as last time, or longer.
+    fn find(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+        while let Some(lf) = line_feed(bytes, self.searched) {
+            let is_blank = lf == self.line + 1;
+            if lf == self.line || bytes[lf - 1] != b'\r' {
+                return Err(Malformed::new(400, "a line of the head does not end in CRLF"));
+            }
+            self.searched = lf + 1;
+            if is_blank && self.line > self.blank {
+                return self.within_bounds(lf + 1).map(|()| Some((self.blank, lf + 1)));
+            }
+            self.line = lf + 1;
+            if is_blank {
+                self.blank = lf + 1;
+                if self.blank > MAX_BLANK_LINES * "\r\n".len() {
+                    return Err(Malformed::new(400, "too many empty lines before the request"));
+                }
+            }
+        }
+        self.searched = bytes.len();
+        match bytes.get(self.blank) {
+            // The first byte of a TLS handshake record: without this the client would wait for its time-out.
+            Some(0x16) => Err(Malformed::new(400, "this port speaks plain HTTP, not TLS: use http://")),
+            Some(&first) if first != b'\r' && !is_token_char(first) => {
+                Err(Malformed::new(400, "the request line is malformed"))
+            }
+            _ => self.within_bounds(bytes.len()).map(|()| None),
+        }
+    }
+
+    fn within_bounds(&self, end: usize) -> Result<(), Malformed> {
+        if end - self.blank > MAX_HEAD_BYTES {
+            return Err(Malformed::new(431, "the request's head is larger than 65535 bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// The first line feed at or after `from`.
+fn line_feed(bytes: &[u8], from: usize) -> Option<usize> {
+    // `skip_until` is the standard library's way to its `memchr`, several times faster than a loop over the bytes.
+    let mut rest = &bytes[from..];
+    let skipped = rest.skip_until(b'\n').unwrap_or_default();
+    let at = (from + skipped).checked_sub(1)?;
+    (skipped > 0 && bytes[at] == b'\n').then_some(at)
+}
+
+/// A request whose head is complete.
+struct Incoming {
+    head: Head,
+    body: Vec<u8>,
+    coding: Coding,
+    max_body_bytes: usize,
+    owes_continue: bool,
+}
+
+enum Coding {
+    Length(usize),
+    Chunked(Decoder),
+}
+
+impl Incoming {
+    fn new(parsed: head::Parsed, bounds: &Bounds) -> Result<Incoming, Malformed> {
+        let max_body_bytes = bounds.max_body_bytes;
+        let coding = match parsed.content {
+            Content::Chunked => Coding::Chunked(Decoder::new()),
+            Content::Length(length) => match usize::try_from(length) {
+                Ok(length) if length <= max_body_bytes => Coding::Length(length),
+                _ => return Err(Malformed::body_too_large(max_body_bytes)),
+            },
+        };
+        let (head, owes_continue) = (parsed.head, parsed.expects_continue);
+        Ok(Incoming { head, body: Vec::new(), coding, max_body_bytes, owes_continue })
+    }
+
+    /// Takes what belongs to this request from the front of `bytes` and returns how much that was.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        match &mut self.coding {
+            Coding::Chunked(decoder) => decoder.decode(bytes, &mut self.body, self.max_body_bytes),
+            Coding::Length(length) => {
+                let missing = *length - self.body.len();
+                let taken = missing.min(bytes.len());
+                let spare = self.body.capacity() - self.body.len();
+                if spare < taken {
+                    // Doubling, but never beyond the declared length: the finished body has no spare capacity.
+                    let growth = taken.max(self.body.len()).max(FIRST_BODY_BYTES);
+                    self.body.reserve_exact(growth.min(missing));
+                }
+                self.body.extend_from_slice(&bytes[..taken]);
+                Ok(taken)
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match &self.coding {
+            Coding::Length(length) => self.body.len() == *length,
+            Coding::Chunked(decoder) => decoder.is_complete(),
+        }
+    }
+
+    fn finish(mut self) -> Request {
+        self.body.shrink_to_fit();
+        Request { head: self.head, body: self.body }
+    }
+}

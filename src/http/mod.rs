@@ -1,0 +1,14 @@
+//! HTTP/1.1 without I/O: bytes to requests, header fields across the proxy, answers to bytes (RFC 9110, RFC 9112).
+//!
+//! All of it decides on values: no socket, no clock, no thread. The one exception is [`server`], a small blocking
+//! server on the same framing for the parts that are not the proxy.
+
+mod chunked;
+pub mod error;
+pub mod framing;
+mod head;
+pub mod headers;
+pub mod request;
+pub mod server;
+mod target;
+pub mod write;

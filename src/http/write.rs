@@ -1,0 +1,162 @@
+//! Answers as bytes: how the content is delimited, the head, chunks, and whole answers of the sidecar's own.
+
+use std::fmt;
+use std::io::Write;
+use std::time::SystemTime;
+
+use ureq::http::StatusCode;
+
+/// The interim answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What ends a chunked answer. Left out when the upstream broke off, so that the client sees it.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// How an answer's content is delimited (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// Exactly so many bytes follow the head.
+    Length(u64),
+    /// Chunks follow ([`chunk_into`]), then [`LAST_CHUNK`].
+    Chunked,
+    /// Bytes follow until the connection is closed: an HTTP/1.0 client knows no chunks.
+    UntilClose,
+    /// Nothing follows the head.
+    None,
+}
+
+/// How an answer goes to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// How the content is delimited.
+    pub framing: BodyFraming,
+    /// Whether the connection can carry another request afterwards.
+    pub persists: bool,
+    content_length: Option<u64>,
+}
+
+/// What there is to know about the request that an answer belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The request's method.
+    pub method: &'a str,
+    /// [`Head::is_http_10`](super::request::Head::is_http_10).
+    pub is_http_10: bool,
+    /// [`Head::keep_alive`](super::request::Head::keep_alive), and whether the sidecar wants to keep the connection.
+    pub keep_alive: bool,
+}
+
+impl Delivery {
+    /// Decides how to pass on an answer with this status and `Content-Length`, if the upstream sent one.
+    #[must_use]
+    pub fn decide(asked: Asked<'_>, status: u16, content_length: Option<u64>) -> Delivery {
+        let has_no_content = asked.method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
+        let framing = match content_length {
+            _ if has_no_content => BodyFraming::None,
+            Some(length) => BodyFraming::Length(length),
+            None if asked.is_http_10 => BodyFraming::UntilClose,
+            None => BodyFraming::Chunked,
+        };
+        Delivery {
+            framing,
+            persists: asked.keep_alive && framing != BodyFraming::UntilClose,
+            // For HEAD and 304 it tells the length that GET would have had; 1xx and 204 must not have it (RFC 9110 §8.6).
+            content_length: content_length.filter(|_| !matches!(status, 100..=199 | 204)),
+        }
+    }
+}
+
+/// Appends a relayed answer's head; `fields` have neither hop-by-hop fields nor a `Content-Length`.
+pub fn answer_head<'f>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl IntoIterator<Item = (&'f str, &'f [u8])>,
+    delivery: Delivery,
+) {
+    status_line(out, status);
+    for (name, value) in fields {
+        field_into(out, name, value);
+    }
+    if let Some(length) = delivery.content_length {
+        number_field_into(out, "content-length", length);
+    }
+    if delivery.framing == BodyFraming::Chunked {
+        field_into(out, "transfer-encoding", b"chunked");
+    }
+    connection_field(out, delivery.persists);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `piece` as one chunk; nothing for an empty piece, which would end the answer.
+pub fn chunk_into(out: &mut Vec<u8>, piece: &[u8]) {
+    if piece.is_empty() {
+        return;
+    }
+    out.reserve(piece.len() + "ffffffffffffffff\r\n\r\n".len());
+    text_into(out, format_args!("{:x}\r\n", piece.len()));
+    out.extend_from_slice(piece);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A whole answer of the sidecar's own; `head_only` for a request with HEAD, which is told the length but not sent the body.
+#[must_use]
+pub fn local_answer(
+    status: u16,
+    content_type: &str,
+    extra_fields: &[(&str, &str)],
+    body: &[u8],
+    keep_alive: bool,
+    head_only: bool,
+    date: SystemTime,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256 + body.len());
+    status_line(&mut out, status);
+    field_into(&mut out, "date", httpdate::fmt_http_date(date).as_bytes());
+    for (name, value) in extra_fields {
+        field_into(&mut out, name, value.as_bytes());
+    }
+    let may_have_content = !matches!(status, 100..=199 | 204 | 304);
+    if may_have_content {
+        field_into(&mut out, "content-type", content_type.as_bytes());
+        number_field_into(&mut out, "content-length", body.len() as u64);
+    }
+    connection_field(&mut out, keep_alive);
+    out.extend_from_slice(b"\r\n");
+    if may_have_content && !head_only {
+        out.extend_from_slice(body);
+    }
+    out
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16) {
+    let reason =
+        StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+    text_into(out, format_args!("HTTP/1.1 {status} {reason}\r\n"));
+}
+
+/// `keep-alive` is said although HTTP/1.1 clients take it for granted, because HTTP/1.0 ones do not.
+fn connection_field(out: &mut Vec<u8>, persists: bool) {
+    field_into(out, "connection", if persists { b"keep-alive" } else { b"close" });
+}
+
+fn field_into(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    let start = out.len();
+    out.extend_from_slice(value);
+    // No value may end its line early and begin another field (RFC 9110 §5.5).
+    for byte in &mut out[start..] {
+        if matches!(byte, b'\r' | b'\n' | 0) {
+            *byte = b' ';
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number_field_into(out: &mut Vec<u8>, name: &str, value: u64) {
+    text_into(out, format_args!("{name}: {value}\r\n"));
+}
+
+fn text_into(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Writing to memory cannot fail.
+    let _ = out.write_fmt(text);
+}
