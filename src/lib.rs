@@ -18,6 +18,14 @@
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
 pub mod clock;
+pub mod config;
+pub mod front;
 pub mod http;
+pub mod job;
+pub mod lifecycle;
+pub mod limiter;
+pub mod ops;
 pub mod outcome;
 pub mod priority;
+pub mod record;
+pub mod upstream;

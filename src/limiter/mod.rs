@@ -1,0 +1,17 @@
+//! The limiter: which request may go upstream, and when.
+//!
+//! Every file here is pure: no thread, no socket, no clock; `now` is handed in. [`gate`] is all of them as one, and what
+//! a shell (the limiter thread, the simulator) drives:
+//!
+//! ```text
+//! offer ─▶ lanes (priority, aging) ─▶ fairness (clients take turns) ─┐
+//!            ▲  parked ◀── hold (per model, key)                      ├─▶ next ─▶ ticket
+//! bucket ∧ window ∧ slot ∧ key not paused ───────────────────────────┘            │
+//!            ▲                                                                      │
+//!            └── retreat (rate) ◀── scope (whose refusal?) ◀── report ◀─────────────┘
+//! ```
+
+pub mod admission;
+pub mod gate;
+pub mod settings;
+pub mod snapshot;
