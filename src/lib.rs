@@ -18,5 +18,6 @@
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
 pub mod clock;
+pub mod config;
 pub mod outcome;
 pub mod priority;

@@ -100,12 +100,18 @@ impl Outcome {
                 _ => relayed(status, Success, Level::Info),
             },
             Outcome::Truncated(status) => relayed(status, Error, Level::Warn),
-            Outcome::NoTicket => own(429, "RateLimitedError", "rate_limit_exceeded", RateLimited, Level::Warn, true),
+            Outcome::NoTicket => {
+                own(429, "RateLimitedError", "rate_limit_exceeded", RateLimited, Level::Warn, true)
+            }
             Outcome::QueueFull => own(503, "QueueFullError", "queue_full", Rejected, Level::Warn, true),
             Outcome::Displaced => own(503, "QueueFullError", "displaced", Rejected, Level::Warn, true),
-            Outcome::UpstreamTimeout => own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Warn, false),
+            Outcome::UpstreamTimeout => {
+                own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Warn, false)
+            }
             Outcome::UpstreamBroken => own(502, "UpstreamError", "upstream_error", Error, Level::Warn, false),
-            Outcome::Invalid(status) => own(status, "InvalidRequest", invalid_code(status), Error, Level::Info, false),
+            Outcome::Invalid(status) => {
+                own(status, "InvalidRequest", invalid_code(status), Error, Level::Info, false)
+            }
             Outcome::ShuttingDown => own(503, "ShuttingDown", "shutting_down", Rejected, Level::Info, true),
             Outcome::Internal => own(500, "InternalError", "internal_error", Error, Level::Error, false),
             Outcome::ClientGone => Meaning {
@@ -168,7 +174,10 @@ mod tests {
             Outcome::Internal,
         ] {
             let meaning = outcome.meaning();
-            assert!(meaning.status >= 400 && meaning.error_type.is_some() && meaning.code.is_some(), "{outcome:?}");
+            assert!(
+                meaning.status >= 400 && meaning.error_type.is_some() && meaning.code.is_some(),
+                "{outcome:?}"
+            );
         }
     }
 
