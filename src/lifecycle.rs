@@ -69,7 +69,7 @@ mod tests {
         threads.spawn("panics".into(), || panic!("on purpose")).unwrap();
         threads.spawn("ends".into(), || {}).unwrap();
         let clock = Clock::start();
-        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10)).unwrap()));
+        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10))));
     }
 
     #[test]
@@ -78,8 +78,8 @@ mod tests {
         let (hold, held) = crossbeam_channel::bounded::<()>(0);
         threads.spawn("waits".into(), move || drop(held.recv())).unwrap();
         let clock = Clock::start();
-        assert!(!threads.join_until(clock.instant(clock.now()).unwrap()));
+        assert!(!threads.join_until(clock.instant(clock.now())));
         drop(hold);
-        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10)).unwrap()));
+        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10))));
     }
 }

@@ -1,0 +1,86 @@
+//! The environment: the only place that reads it, and what its `SIDECAR_*` variables mean.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use super::keys::KEYS;
+use super::notice::{Notice, Source};
+use super::raw::{Given, Raw};
+use super::spelling;
+
+/// The variable that names the configuration file when `--config` does not.
+pub const CONFIG_VARIABLE: &str = "SIDECAR_CONFIG";
+
+const PREFIX: &str = "SIDECAR_";
+
+/// The variables of a process, or those that a test hands in. Its `Debug` shows no value.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    #[must_use]
+    pub fn of_process() -> Environment {
+        Environment(std::env::vars_os().collect())
+    }
+
+    /// The variable's value; an empty one counts as not set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variable's value as a path.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from)
+    }
+
+    /// The keys' values that variables give.
+    pub(super) fn values(&self, faults: &mut Vec<Notice>, warnings: &mut Vec<Notice>) -> Given {
+        let mut given = Given::default();
+        for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
+            let Some(name) =
+                name.to_str().filter(|name| name.starts_with(PREFIX) && *name != CONFIG_VARIABLE)
+            else {
+                continue;
+            };
+            let source = Source::Variable(spelling::cut(name));
+            let Some(key) = KEYS.iter().find(|key| key.variable == Some(name)) else {
+                warnings.push(unknown(name, source));
+                continue;
+            };
+            match value.to_str() {
+                Some(text) => {
+                    given.0.insert(key.name, (Raw::Untyped(text.trim().to_owned()), source));
+                }
+                None => faults
+                    .push(Notice::new(source, "is not UTF-8 text", "set it to plain text").about(key.name)),
+            }
+        }
+        given
+    }
+}
+
+/// Not a fault: a container's platform puts variables there that nobody wrote.
+fn unknown(name: &str, source: Source) -> Notice {
+    let remedy = match spelling::nearest(name, KEYS.iter().filter_map(|key| key.variable)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "docs/CONFIGURATION.md lists the variables".into(),
+    };
+    Notice::new(source, "is no variable that the sidecar knows, and is ignored", remedy)
+}
+
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Environment {
+        Environment(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration as text: flat YAML that loads back, with secrets masked.
+
+use std::fmt::{self, Display, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::keys::{KEYS, Key};
+use super::raw::Raw;
+use super::{Config, Secret};
+
+/// The effective configuration, a key a line, with secrets masked to their first four characters. Keys without a value
+/// are `null`.
+#[must_use]
+pub fn render_effective(config: &Config) -> String {
+    KEYS.iter().fold(String::new(), |mut text, key| {
+        let _ = writeln!(text, "{}: {}", key.name, shown_value(config, key));
+        text
+    })
+}
+
+/// One key's value as [`render_effective`] writes it.
+#[must_use]
+pub fn shown_value(config: &Config, key: &Key) -> String {
+    Yaml { value: &(key.value)(config), masked: true }.to_string()
+}
+
+#[cfg(test)]
+pub(super) fn render_exposed(config: &Config) -> String {
+    KEYS.iter()
+        .map(|key| format!("{}: {}\n", key.name, Yaml { value: &(key.value)(config), masked: false }))
+        .collect()
+}
+
+/// A value in YAML's flow style.
+struct Yaml<'a> {
+    value: &'a Raw,
+    masked: bool,
+}
+
+impl Display for Yaml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = |value| Yaml { value, masked: self.masked };
+        match self.value {
+            Raw::Null => f.write_str("null"),
+            Raw::Bool(flag) => write!(f, "{flag}"),
+            Raw::Whole(number) => write!(f, "{number}"),
+            Raw::Fraction(number) => write!(f, "{number}"),
+            Raw::Text(text) | Raw::Untyped(text) => write_text(f, text),
+            Raw::Secret(secret) if self.masked => write_quoted(f, &secret.to_string()),
+            Raw::Secret(secret) => write_quoted(f, secret.expose()),
+            Raw::List(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(f, "{}{}", if i > 0 { ", " } else { "" }, inner(item))?;
+                }
+                f.write_str("]")
+            }
+            Raw::Map(entries) => {
+                f.write_str("{")?;
+                for (i, (name, value)) in entries.iter().enumerate() {
+                    f.write_str(if i > 0 { ", " } else { "" })?;
+                    write_text(f, name)?;
+                    write!(f, ": {}", inner(value))?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+/// Writes text without quotes where YAML reads it back as the same text, else with them.
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/' | b':');
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && !text.ends_with(':')
+        && text.bytes().all(safe)
+        && !word.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let address = text.parse::<Ipv4Addr>().is_ok();
+    if plain || address { f.write_str(text) } else { write_quoted(f, text) }
+}
+
+fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str("\"")?;
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            ' '..='~' | '\u{a1}'..='\u{d7ff}' if c != '\u{2028}' && c != '\u{2029}' => f.write_char(c)?,
+            _ => write!(f, "\\U{:08X}", u32::from(c))?,
+        }
+    }
+    f.write_str("\"")
+}
+
+// What the rows of the key table are written with.
+
+pub(super) fn ip(address: IpAddr) -> Raw {
+    Raw::Text(address.to_string())
+}
+
+pub(super) fn text(value: &impl Display) -> Raw {
+    Raw::Text(value.to_string())
+}
+
+pub(super) fn word(value: &str) -> Raw {
+    Raw::Text(value.to_owned())
+}
+
+pub(super) fn optional(value: Option<String>) -> Raw {
+    value.map_or(Raw::Null, Raw::Text)
+}
+
+pub(super) fn secret(value: Option<&Secret>) -> Raw {
+    value.map_or(Raw::Null, |secret| Raw::Secret(secret.clone()))
+}
+
+pub(super) fn size(value: usize) -> Raw {
+    Raw::Whole(i128::try_from(value).unwrap_or(i128::MAX))
+}
+
+pub(super) fn seconds(value: Duration) -> Raw {
+    Raw::Fraction(value.as_secs_f64())
+}
+
+pub(super) fn list(values: &[String]) -> Raw {
+    Raw::List(values.iter().cloned().map(Raw::Text).collect())
+}
+
+pub(super) fn retry_on(config: &Config) -> Raw {
+    let retry = &config.upstream.retry_on;
+    let statuses = retry.statuses.iter().map(|status| Raw::from(*status));
+    Raw::List(statuses.chain(retry.connect.then(|| word("connect"))).collect())
+}
+
+pub(super) fn tokens(config: &Config) -> Raw {
+    let entry = |(name, token): (&String, &Secret)| (name.clone(), Raw::Secret(token.clone()));
+    Raw::Map(config.clients.tokens.iter().map(entry).collect())
+}
+
+pub(super) fn agents(config: &Config) -> Raw {
+    let agent = |agent: &super::Agent| {
+        Raw::Map(vec![
+            ("name".into(), word(&agent.name)),
+            ("label".into(), word(&agent.label)),
+            ("heartbeat_seconds".into(), seconds(agent.heartbeat)),
+        ])
+    };
+    Raw::List(config.agents.iter().map(agent).collect())
+}

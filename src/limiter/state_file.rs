@@ -1,0 +1,185 @@
+//! What the window remembers over a restart: a journal of when tickets were granted, since the upstream's memory does
+//! not end with this process.
+//!
+//! One line a moment, `SECONDS.MILLIS COUNT` since the Unix epoch, appended before the requests leave. The system keeps
+//! written lines when the process is killed; a power cut may lose the last ones, with the upstream's connection to it.
+
+use crate::clock::{Clock, Moment};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The first line; a file that begins otherwise is not ours and is left alone.
+const HEADER: &str = "nvidia-sidecar window 1\n";
+
+/// How far back lines count: the window of 60 s and the most that it is lengthened by for uneven travel.
+const MEMORY: Duration = Duration::from_secs(70);
+
+/// The file is rewritten with what still counts when it has so many lines more than it needs.
+const SPARE_LINES: usize = 4096;
+
+/// The largest file that is read: far more than [`SPARE_LINES`] and a full window need.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// The journal of granted tickets.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    file: File,
+    clock: Clock,
+    lines: usize,
+    restored: Vec<(Moment, u32)>,
+    failing: bool,
+}
+
+impl StateFile {
+    /// Opens or creates the journal at `path` and reads what still counts.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or is not a journal of this program.
+    pub fn open(path: &Path, clock: Clock) -> io::Result<StateFile> {
+        let restored = match File::open(path) {
+            Ok(file) => {
+                let mut text = String::new();
+                file.take(MAX_BYTES).read_to_string(&mut text)?;
+                read_stamps(&text, &clock)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let file = rewrite(path, &restored, &clock)?;
+        Ok(StateFile { path: path.into(), file, clock, lines: restored.len(), restored, failing: false })
+    }
+
+    /// What was read at the start, once.
+    pub fn take_restored(&mut self) -> Vec<(Moment, u32)> {
+        std::mem::take(&mut self.restored)
+    }
+
+    /// Writes down that `count` tickets are granted at `now`. `stamps` tells what still counts, when the file has grown
+    /// so much that it is rewritten. A disk that fails is logged once and costs no request.
+    pub fn record(&mut self, now: Moment, count: usize, stamps: impl FnOnce() -> Vec<(Moment, u32)>) {
+        let line = line(self.clock.unix(now), count);
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| {
+            self.lines += 1;
+            if self.lines < SPARE_LINES {
+                return Ok(());
+            }
+            let stamps = stamps();
+            // Twice what is needed again before the next time, however much that is.
+            self.lines = stamps.len() / 2;
+            self.file = rewrite(&self.path, &stamps, &self.clock)?;
+            Ok(())
+        });
+        if let Err(error) = &written
+            && !self.failing
+        {
+            log::error!("cannot write {}: {error}; a restart will not remember the window", self.path.display());
+        }
+        self.failing = written.is_err();
+    }
+}
+
+fn line(unix: Duration, count: usize) -> String {
+    format!("{}.{:03} {count}\n", unix.as_secs(), unix.subsec_millis())
+}
+
+/// Replaces the file in one step, so that a crash leaves the old or the new one whole; the new one is open for appending.
+fn rewrite(path: &Path, stamps: &[(Moment, u32)], clock: &Clock) -> io::Result<File> {
+    let mut text = String::from(HEADER);
+    for (moment, count) in stamps {
+        text.push_str(&line(clock.unix(*moment), *count as usize));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)?;
+    OpenOptions::new().append(true).open(path)
+}
+
+fn read_stamps(text: &str, clock: &Clock) -> io::Result<Vec<(Moment, u32)>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(lines) = text.strip_prefix(HEADER) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a state file of nvidia-sidecar; move it away"));
+    };
+    let now = clock.now();
+    let stamps = lines.lines().filter_map(|line| {
+        // A line that a crash cut short, or that a hand has changed, is passed over.
+        let (at, count) = line.split_once(' ')?;
+        let (secs, millis) = at.split_once('.')?;
+        let unix = Duration::from_secs(secs.parse().ok()?) + Duration::from_millis(millis.parse::<u16>().ok()?.into());
+        // A clock that was set back leaves stamps of the future: they count from now.
+        let moment = clock.moment_of_unix(unix)?.min(now);
+        (now.since(moment) < MEMORY).then_some((moment, count.parse().ok()?))
+    });
+    Ok(stamps.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let name = format!("nvidia-sidecar-{}-{name}", std::process::id());
+            Scratch(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_granted_is_remembered_by_the_next_process() {
+        let (scratch, clock) = (Scratch::new("remembers"), Clock::start());
+        let mut first = StateFile::open(&scratch.0, clock).unwrap();
+        assert!(first.take_restored().is_empty());
+        let now = clock.now();
+        first.record(now, 3, Vec::new);
+        first.record(now, 1, Vec::new);
+        drop(first);
+        let restored = StateFile::open(&scratch.0, Clock::start()).unwrap().take_restored();
+        assert_eq!(restored.iter().map(|s| s.1).sum::<u32>(), 4);
+    }
+
+    #[test]
+    fn old_lines_and_torn_lines_are_passed_over() {
+        let (scratch, clock) = (Scratch::new("torn"), Clock::start());
+        let unix = clock.unix(clock.now());
+        let old = line(unix - Duration::from_secs(71), 5);
+        let fresh = line(unix - Duration::from_secs(30), 2);
+        fs::write(&scratch.0, format!("{HEADER}{old}{fresh}{}.1", unix.as_secs())).unwrap();
+        let restored = StateFile::open(&scratch.0, clock).unwrap().take_restored();
+        assert_eq!(restored.iter().map(|s| s.1).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_left_alone() {
+        let scratch = Scratch::new("foreign");
+        fs::write(&scratch.0, "precious\n").unwrap();
+        let error = StateFile::open(&scratch.0, Clock::start()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(fs::read_to_string(&scratch.0).unwrap(), "precious\n");
+    }
+
+    #[test]
+    fn the_file_does_not_grow_with_uptime() {
+        let (scratch, clock) = (Scratch::new("bounded"), Clock::start());
+        let mut state = StateFile::open(&scratch.0, clock).unwrap();
+        let now = clock.now();
+        for _ in 0..3 * SPARE_LINES {
+            state.record(now, 1, || vec![(now, 40)]);
+        }
+        let lines = fs::read_to_string(&scratch.0).unwrap().lines().count();
+        assert!(lines <= SPARE_LINES + 2, "{lines} lines");
+    }
+}
