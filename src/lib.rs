@@ -18,5 +18,7 @@
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
 pub mod clock;
+pub mod ops;
 pub mod outcome;
 pub mod priority;
+pub mod record;

@@ -1,0 +1,263 @@
+//! The configured agents as seen from here: alive or not, how often refused, how fast served.
+//!
+//! Bounded by the configuration: an agent that is not configured is counted under [`OTHER`]. Liveness comes from an
+//! agent's requests and from its heartbeats alike, since an agent that asks is alive.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::ops::metric_names::OTHER;
+use crate::outcome::StatusLabel;
+use crate::record::Record;
+
+/// An agent is stale when nothing was heard of it for this many intervals: one may be late, two were missed.
+const FRESH_INTERVALS: f64 = 1.5;
+/// The share of 429s is taken over the agent's interval, and over no less than this.
+const SHARE_WINDOW_MIN: Duration = Duration::from_secs(60);
+/// Slices of that window; the oldest is forgotten as a whole.
+const SLICES: u32 = 12;
+/// Weight of the newest answer in the smoothed response time: the last ten make up nine tenths of it.
+const RESPONSE_WEIGHT: f64 = 0.2;
+
+/// An agent as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// What it sends as `X-Agent-Id`, or the name of its token.
+    pub name: String,
+    /// A label to group by.
+    pub label: String,
+    /// How often it is expected to be heard of.
+    pub heartbeat: Duration,
+}
+
+/// One agent at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentView {
+    /// Its name.
+    pub name: String,
+    /// Its label.
+    pub label: String,
+    /// The interval expected of it, seconds; `None` for [`OTHER`], of which nothing is expected.
+    pub heartbeat_seconds: Option<f64>,
+    /// Whether it was heard of in time; `None` for [`OTHER`].
+    pub fresh: Option<bool>,
+    /// Seconds since it was last heard of; `None` before the first time.
+    pub last_seen_seconds: Option<f64>,
+    /// Share of its requests within the window that ended with 429, 0 to 1.
+    pub ratelimited_share: f64,
+    /// Smoothed time from in to out of its successful requests; `None` before the first.
+    pub response_seconds: Option<f64>,
+    /// Time since its work last moved on; `None` for [`OTHER`].
+    pub stagnation_seconds: Option<f64>,
+    /// Tasks on its board; `None` for [`OTHER`].
+    pub pending: Option<u64>,
+    /// Its finished requests since the start.
+    pub requests: u64,
+}
+
+/// All configured agents, and the rest as one.
+#[derive(Debug)]
+pub struct Agents {
+    /// In the configuration's order, which is the order of the views; the last one is [`OTHER`].
+    agents: Vec<Agent>,
+    by_name: HashMap<String, usize>,
+}
+
+/// Nobody of that name is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownAgent;
+
+#[derive(Debug)]
+struct Agent {
+    spec: AgentSpec,
+    /// `None` until it is heard of; freshness then counts from `since`.
+    last_seen: Option<Moment>,
+    since: Moment,
+    share: Share,
+    response_seconds: Option<f64>,
+    /// When its work last moved on.
+    moved: Option<Moment>,
+    pending: u64,
+    requests: u64,
+}
+
+impl Agents {
+    /// The agents of a configuration. Of two with one name the first counts; one named [`OTHER`] is the rest's own.
+    #[must_use]
+    pub fn new(specs: &[AgentSpec], now: Moment) -> Agents {
+        let mut agents: Vec<Agent> = Vec::with_capacity(specs.len() + 1);
+        let mut by_name = HashMap::new();
+        for spec in specs.iter().filter(|spec| spec.name != OTHER) {
+            by_name.entry(spec.name.clone()).or_insert_with(|| {
+                agents.push(Agent::new(spec.clone(), now));
+                agents.len() - 1
+            });
+        }
+        let rest = AgentSpec { name: OTHER.into(), label: OTHER.into(), heartbeat: Duration::ZERO };
+        agents.push(Agent::new(rest, now));
+        Agents { agents, by_name }
+    }
+
+    /// Takes over a new configuration; agents that stay keep what is known of them.
+    pub fn reconfigure(&mut self, specs: &[AgentSpec], now: Moment) {
+        let mut old = std::mem::replace(self, Agents::new(specs, now));
+        for agent in &mut self.agents {
+            let known = if agent.is_rest() {
+                old.agents.pop()
+            } else {
+                old.by_name
+                    .get(&agent.spec.name)
+                    .map(|&i| std::mem::replace(&mut old.agents[i], Agent::nobody(now)))
+            };
+            if let Some(known) = known {
+                let share = if known.spec.heartbeat == agent.spec.heartbeat {
+                    known.share
+                } else {
+                    Share::new(agent.spec.heartbeat)
+                };
+                *agent = Agent { spec: agent.spec.clone(), share, ..known };
+            }
+        }
+    }
+
+    /// Takes a heartbeat: tasks that wait on the agent's board, and for how long its work has stood still.
+    ///
+    /// What a heartbeat does not say stays as it was.
+    ///
+    /// # Errors
+    /// When no agent of that name is configured.
+    pub fn beat(
+        &mut self,
+        name: &str,
+        pending: Option<u64>,
+        stagnation: Option<Duration>,
+        now: Moment,
+    ) -> Result<(), UnknownAgent> {
+        let index = *self.by_name.get(name).ok_or(UnknownAgent)?;
+        let agent = &mut self.agents[index];
+        agent.last_seen = Some(now);
+        agent.pending = pending.unwrap_or(agent.pending);
+        agent.moved = stagnation.map_or(agent.moved, |stood| Some(now - stood));
+        Ok(())
+    }
+
+    /// Takes note of a finished request of the client `name`.
+    pub fn saw(&mut self, name: &str, record: &Record<'_>, now: Moment) {
+        let index = self.by_name.get(name).copied().unwrap_or(self.agents.len() - 1);
+        self.agents[index].saw(record, now);
+    }
+
+    /// Every configured agent in the configuration's order, then the rest as [`OTHER`].
+    #[must_use]
+    pub fn view(&self, now: Moment) -> Vec<AgentView> {
+        self.agents.iter().map(|agent| agent.view(now)).collect()
+    }
+}
+
+impl Agent {
+    fn new(spec: AgentSpec, now: Moment) -> Agent {
+        let share = Share::new(spec.heartbeat);
+        Agent {
+            spec,
+            last_seen: None,
+            since: now,
+            share,
+            response_seconds: None,
+            moved: None,
+            pending: 0,
+            requests: 0,
+        }
+    }
+
+    /// Stands where a known agent was taken from.
+    fn nobody(now: Moment) -> Agent {
+        Agent::new(AgentSpec { name: String::new(), label: String::new(), heartbeat: Duration::ZERO }, now)
+    }
+
+    fn is_rest(&self) -> bool {
+        self.spec.name == OTHER
+    }
+
+    fn saw(&mut self, record: &Record<'_>, now: Moment) {
+        self.last_seen = Some(now);
+        self.requests = self.requests.saturating_add(1);
+        match record.outcome.meaning().label {
+            // The client's own doing; it says nothing of how the agent is served.
+            StatusLabel::Cancelled => {}
+            label => self.share.add(label == StatusLabel::RateLimited, now),
+        }
+        if record.outcome.meaning().label == StatusLabel::Success {
+            let took = record.total.as_secs_f64();
+            self.response_seconds =
+                Some(self.response_seconds.map_or(took, |old| old + RESPONSE_WEIGHT * (took - old)));
+            self.moved = Some(now);
+        }
+    }
+
+    fn view(&self, now: Moment) -> AgentView {
+        let expected = !self.is_rest();
+        let silent = now.since(self.last_seen.unwrap_or(self.since));
+        let stood = self.moved.map_or(0.0, |moved| now.since(moved).as_secs_f64());
+        AgentView {
+            name: self.spec.name.clone(),
+            label: self.spec.label.clone(),
+            heartbeat_seconds: expected.then_some(self.spec.heartbeat.as_secs_f64()),
+            fresh: expected
+                .then_some(silent.as_secs_f64() <= FRESH_INTERVALS * self.spec.heartbeat.as_secs_f64()),
+            last_seen_seconds: self.last_seen.map(|seen| now.since(seen).as_secs_f64()),
+            ratelimited_share: self.share.value(now),
+            response_seconds: self.response_seconds,
+            stagnation_seconds: expected.then_some(stood),
+            pending: expected.then_some(self.pending),
+            requests: self.requests,
+        }
+    }
+}
+
+/// The share of hits within a rolling window, kept in slices so that it takes the same room for any number of requests.
+#[derive(Debug)]
+struct Share {
+    slice: Duration,
+    /// For each slice which one it is, counted from the clock's origin, and what it has seen.
+    slices: [Slice; SLICES as usize],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slice {
+    number: u64,
+    hits: u32,
+    all: u32,
+}
+
+impl Share {
+    fn new(interval: Duration) -> Share {
+        let slice = interval.max(SHARE_WINDOW_MIN) / SLICES;
+        Share { slice, slices: [Slice::default(); SLICES as usize] }
+    }
+
+    fn number(&self, now: Moment) -> u64 {
+        now.as_nanos() / u64::try_from(self.slice.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn add(&mut self, hit: bool, now: Moment) {
+        let number = self.number(now);
+        let index = usize::try_from(number % u64::from(SLICES)).unwrap_or_default();
+        let slice = &mut self.slices[index];
+        if slice.number != number {
+            *slice = Slice { number, ..Slice::default() };
+        }
+        slice.hits = slice.hits.saturating_add(u32::from(hit));
+        slice.all = slice.all.saturating_add(1);
+    }
+
+    fn value(&self, now: Moment) -> f64 {
+        let number = self.number(now);
+        let live = self.slices.iter().filter(|slice| number.saturating_sub(slice.number) < u64::from(SLICES));
+        let (hits, all) =
+            live.fold((0.0, 0.0), |(hits, all), s| (hits + f64::from(s.hits), all + f64::from(s.all)));
+        if all > 0.0 { hits / all } else { 0.0 }
+    }
+}

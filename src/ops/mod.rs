@@ -1,0 +1,7 @@
+//! The operator's side: what is written down, counted and shown of the sidecar's work.
+
+pub mod agents;
+pub mod log;
+pub mod metric_names;
+pub mod metrics;
+pub mod process;
