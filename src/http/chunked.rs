@@ -2,7 +2,7 @@
 //!
 //! Nothing is buffered but the content itself, so a client that drips single bytes costs no more than any other.
 
-use super::framing::Malformed;
+use super::malformed::Malformed;
 
 /// Bytes of chunk extensions in one request, all chunks together: nobody sends any, and none is looked at.
 const MAX_EXTENSION_BYTES: usize = 4 * 1024;
@@ -147,7 +147,7 @@ fn hex(byte: u8) -> Option<usize> {
 }
 
 /// RFC 9110 §5.6.2.
-pub(super) const fn is_token_char(byte: u8) -> bool {
+const fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -73,7 +73,7 @@ impl ErrorAnswer<'_> {
     fn retry_after_secs(&self) -> Option<u64> {
         let shortest = self.outcome.meaning().retry_after.then_some(Duration::ZERO);
         let wait = self.retry_after.or(shortest)?;
-        Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+        Some((wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))).max(1))
     }
 }
 
@@ -89,4 +89,63 @@ struct Error<'a> {
     error_type: Option<&'static str>,
     param: Option<&'static str>,
     code: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(outcome: Outcome, retry_after: Option<Duration>) -> ErrorAnswer<'static> {
+        ErrorAnswer {
+            outcome,
+            message: "say \"please\"",
+            retry_after,
+            request_id: "r-1",
+            extra_fields: &[("vary", "origin")],
+            keep_alive: true,
+            head_only: false,
+        }
+    }
+
+    fn text(error: ErrorAnswer<'_>) -> String {
+        String::from_utf8(error.to_bytes(SystemTime::UNIX_EPOCH)).expect("UTF-8")
+    }
+
+    #[test]
+    fn an_error_has_the_form_that_openai_clients_expect() {
+        let text = text(error(Outcome::Invalid(413), None));
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(
+            body,
+            r#"{"error":{"message":"say \"please\"","type":"InvalidRequest","param":null,"code":"body_too_large"}}"#
+        );
+        assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+        for field in
+            ["x-request-id: r-1", "vary: origin", "content-type: application/json", "connection: keep-alive"]
+        {
+            assert!(head.lines().any(|line| line == field), "{field} in {head}");
+        }
+        assert!(!head.contains("retry-after"));
+    }
+
+    #[test]
+    fn the_time_to_wait_is_told_in_whole_seconds_and_is_never_zero() {
+        let told = |outcome, wait| {
+            let text = text(error(outcome, wait));
+            text.lines().find_map(|line| line.strip_prefix("retry-after: ").map(str::to_owned))
+        };
+        assert_eq!(told(Outcome::NoTicket, Some(Duration::from_millis(1500))).as_deref(), Some("2"));
+        assert_eq!(told(Outcome::NoTicket, Some(Duration::ZERO)).as_deref(), Some("1"));
+        assert_eq!(told(Outcome::QueueFull, None).as_deref(), Some("1"));
+        assert_eq!(told(Outcome::NoTicket, Some(Duration::MAX)).as_deref(), Some("18446744073709551615"));
+        assert_eq!(told(Outcome::UpstreamBroken, None), None);
+    }
+
+    #[test]
+    fn an_outcome_that_is_no_error_of_the_sidecars_is_told_as_its_defect() {
+        for outcome in [Outcome::ClientGone, Outcome::Answered(200)] {
+            assert_eq!(error(outcome, None).status(), 500);
+            assert!(text(error(outcome, None)).contains("internal_error"));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::framing::Malformed;
+use super::malformed::Malformed;
 use super::request::{Field, Head, Span};
 use super::target::{Target, classify, is_authority};
 

@@ -67,3 +67,138 @@ fn passes(name: &str, nominated: &[&[u8]]) -> bool {
 fn is_any(name: &str, names: &[&str]) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::framing::{Bounds, RequestReader, Step};
+    use proptest::prelude::*;
+    use ureq::http::HeaderName;
+
+    fn head(fields: &[(String, String)]) -> Head {
+        let mut text = "GET /v1/models HTTP/1.1\r\nHost: sidecar\r\n".to_owned();
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut reader = RequestReader::default();
+        reader.feed((text + "\r\n").as_bytes());
+        match reader.step(&Bounds { max_body_bytes: 0 }) {
+            Ok(Step::Complete(request)) => request.head,
+            other => panic!("not one request: {other:?}"),
+        }
+    }
+
+    fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn to_upstream(fields: &[(&str, &str)], replace_authorization: bool) -> Vec<(String, Vec<u8>)> {
+        let head = head(&owned(fields));
+        let passed = upstream_fields(&head, replace_authorization);
+        passed.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+    }
+
+    fn to_client(fields: &[(String, String)]) -> Vec<(String, Vec<u8>)> {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            let name: HeaderName = name.parse().expect("a field's name");
+            map.append(name, HeaderValue::from_str(value).expect("a field's value"));
+        }
+        client_fields(&map).map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+    }
+
+    #[test]
+    fn repeated_fields_pass_in_their_order() {
+        let passed = to_upstream(&[("Cookie", "a"), ("Accept", "*/*"), ("Cookie", "b")], false);
+        let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["Cookie", "Accept", "Cookie"]);
+        assert_eq!((&passed[0].1[..], &passed[2].1[..]), (&b"a"[..], &b"b"[..]));
+        let answered = to_client(&owned(&[("Set-Cookie", "a"), ("Set-Cookie", "b")]));
+        assert_eq!(answered.iter().map(|(_, value)| &value[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+    }
+
+    #[test]
+    fn latin_1_values_pass_to_the_client_byte_for_byte() {
+        let mut map = HeaderMap::new();
+        map.append("x-name", HeaderValue::from_bytes(b"M\xfcller").expect("a field's value"));
+        assert_eq!(client_fields(&map).collect::<Vec<_>>(), [("x-name", &b"M\xfcller"[..])]);
+    }
+
+    #[test]
+    fn the_clients_authorization_passes_unless_it_is_replaced() {
+        assert_eq!(to_upstream(&[("Authorization", "Bearer a")], false).len(), 1);
+        assert_eq!(to_upstream(&[("Authorization", "Bearer a")], true).len(), 0);
+    }
+
+    #[test]
+    fn a_connection_field_cannot_take_away_what_is_meant_for_the_upstream() {
+        let nominating = [("Connection", "X-Hop, Authorization, Content-Type"), ("X-Hop", "1")];
+        let essential = [("Authorization", "Bearer a"), ("Content-Type", "application/json")];
+        let passed = to_upstream(&[nominating, essential].concat(), false);
+        assert_eq!(
+            passed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["Authorization", "Content-Type"]
+        );
+    }
+
+    /// Fields that pass, that stop, and that stop when one of the others nominates them; in any case of letters.
+    fn fields() -> impl Strategy<Value = Vec<(String, String)>> {
+        let names = proptest::sample::select(vec![
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "trailer",
+            "upgrade",
+            "x-priority",
+            "x-agent-id",
+            "x-sidecar-max-wait",
+            "x-sidecar-",
+            "x-sidecars",
+            "accept",
+            "x-a",
+            "x-b",
+        ]);
+        let name = (names, any::<u32>()).prop_map(|(name, upper)| {
+            let flip = |(i, letter): (usize, char)| {
+                if upper >> (i % 32) & 1 == 1 { letter.to_ascii_uppercase() } else { letter }
+            };
+            name.chars().enumerate().map(flip).collect::<String>()
+        });
+        let value = prop_oneof!["(X-A|x-b|close|keep-alive|Te| |,){0,3}", "[a-z]{0,5}"];
+        proptest::collection::vec((name, value.prop_map(|value| value.trim().to_owned())), 0..12)
+    }
+
+    /// What must stop, told as plainly as the RFC does.
+    fn stops(name: &str, fields: &[(String, String)]) -> bool {
+        let name = name.to_ascii_lowercase();
+        let is_nominated = |(field, value): &(String, String)| {
+            field.eq_ignore_ascii_case("connection")
+                && value.to_lowercase().split(',').any(|option| option.trim() == name)
+        };
+        HOP_BY_HOP.contains(&name.as_str())
+            || name.starts_with("x-sidecar-")
+            || fields.iter().any(is_nominated)
+    }
+
+    proptest! {
+        #[test]
+        fn neither_hop_by_hop_nor_own_fields_pass_and_all_others_do(fields in fields()) {
+            let head = head(&fields);
+            let passed: Vec<_> = upstream_fields(&head, false).map(|(name, _)| name.to_owned()).collect();
+            let expected = fields.iter().map(|(name, _)| name.clone()).filter(|name| {
+                !stops(name, &fields) && !["x-priority", "x-agent-id"].contains(&name.to_ascii_lowercase().as_str())
+            });
+            prop_assert_eq!(passed, expected.collect::<Vec<_>>());
+
+            let mut answered: Vec<_> = to_client(&fields).into_iter().map(|(name, _)| name).collect();
+            let expected = fields.iter().map(|(name, _)| name).filter(|name| !stops(name, &fields));
+            let mut expected: Vec<_> = expected.map(|name| name.to_ascii_lowercase()).collect();
+            answered.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(answered, expected);
+        }
+    }
+}

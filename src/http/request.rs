@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Where a part lies in a head. Sixteen bits suffice because a head is at most [`MAX_HEAD_BYTES`] long.
 ///
-/// [`MAX_HEAD_BYTES`]: super::framing::MAX_HEAD_BYTES
+/// [`MAX_HEAD_BYTES`]: super::scan::MAX_HEAD_BYTES
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     start: u16,
@@ -20,7 +20,7 @@ impl Span {
         Span::new(start, start + part.len())
     }
 
-    /// From `start` up to, not including, `end`; both within [`MAX_HEAD_BYTES`](super::framing::MAX_HEAD_BYTES).
+    /// From `start` up to, not including, `end`; both within [`MAX_HEAD_BYTES`](super::scan::MAX_HEAD_BYTES).
     pub(super) fn new(start: usize, end: usize) -> Span {
         let narrow = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         Span { start: narrow(start), end: narrow(end) }

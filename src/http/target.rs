@@ -1,6 +1,6 @@
 //! The request target: its four forms, and the characters that may stand in it (RFC 9112 §3.2).
 
-use super::framing::Malformed;
+use super::malformed::Malformed;
 
 /// Where the parts of a valid target lie, as offsets into it.
 #[derive(Debug, PartialEq, Eq)]

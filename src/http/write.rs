@@ -160,3 +160,128 @@ fn text_into(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // Writing to memory cannot fail.
     let _ = out.write_fmt(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ASKED: Asked<'_> = Asked { method: "GET", is_http_10: false, keep_alive: true };
+
+    fn head(asked: Asked<'_>, status: u16, content_length: Option<u64>) -> (BodyFraming, String) {
+        let delivery = Delivery::decide(asked, status, content_length);
+        let mut out = Vec::new();
+        answer_head(&mut out, status, [("server", &b"nim"[..])], delivery);
+        (delivery.framing, String::from_utf8(out).expect("ASCII"))
+    }
+
+    #[test]
+    fn a_known_length_is_kept() {
+        let (framing, text) = head(ASKED, 200, Some(5));
+        assert_eq!(framing, BodyFraming::Length(5));
+        assert_eq!(
+            text,
+            "HTTP/1.1 200 OK\r\nserver: nim\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_unknown_length_is_chunked_or_for_an_old_client_ended_by_closing() {
+        let (framing, text) = head(ASKED, 200, None);
+        assert!(
+            framing == BodyFraming::Chunked
+                && text.contains("transfer-encoding: chunked\r\nconnection: keep-alive")
+        );
+        let (framing, text) = head(Asked { is_http_10: true, ..ASKED }, 200, None);
+        assert!(framing == BodyFraming::UntilClose && text.contains("connection: close"));
+        assert!(!text.contains("transfer-encoding") && !text.contains("content-length"));
+    }
+
+    #[test]
+    fn answers_without_content_say_so_in_the_way_that_their_status_allows() {
+        for (method, status, told) in
+            [("HEAD", 200, true), ("GET", 304, true), ("GET", 204, false), ("GET", 102, false)]
+        {
+            let (framing, text) = head(Asked { method, ..ASKED }, status, Some(5));
+            assert_eq!(
+                (framing, text.contains("content-length: 5")),
+                (BodyFraming::None, told),
+                "{method} {status}"
+            );
+            let (framing, text) = head(Asked { method, ..ASKED }, status, None);
+            assert_eq!(
+                (framing, text.contains("content-length")),
+                (BodyFraming::None, false),
+                "{method} {status}"
+            );
+            assert!(text.contains("keep-alive") && !text.contains("transfer-encoding"));
+        }
+    }
+
+    #[test]
+    fn a_connection_persists_only_if_the_client_lets_it() {
+        let (_, text) = head(Asked { keep_alive: false, ..ASKED }, 200, Some(5));
+        assert!(text.contains("connection: close"));
+        let (_, text) = head(Asked { is_http_10: true, ..ASKED }, 200, Some(5));
+        assert!(text.contains("connection: keep-alive"));
+    }
+
+    #[test]
+    fn an_unknown_status_has_no_reason() {
+        assert!(head(ASKED, 599, Some(0)).1.starts_with("HTTP/1.1 599 \r\n"));
+    }
+
+    #[test]
+    fn a_local_answer_is_complete_and_no_value_can_add_a_field() {
+        let answer = |status, head_only| {
+            let fields = [("x-request-id", "a\r\nset-cookie: b")];
+            let bytes = local_answer(
+                status,
+                "text/plain",
+                &fields,
+                b"hello",
+                false,
+                head_only,
+                SystemTime::UNIX_EPOCH,
+            );
+            String::from_utf8(bytes).expect("ASCII")
+        };
+        let head = "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nx-request-id: a  set-cookie: b\r\n\
+                    content-type: text/plain\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
+        assert_eq!(answer(200, true), head);
+        assert_eq!(answer(200, false), format!("{head}hello"));
+        let empty = answer(204, false);
+        assert!(empty.ends_with("\r\n\r\n") && !empty.contains("content-"));
+    }
+
+    /// The plainest decoder there is: splits at line ends and believes every size.
+    fn decode(mut chunks: &[u8]) -> Vec<u8> {
+        let mut content = Vec::new();
+        loop {
+            let line = chunks.windows(2).position(|two| two == b"\r\n").expect("a size line");
+            let text = std::str::from_utf8(&chunks[..line]).expect("digits");
+            let size = usize::from_str_radix(text, 16).expect("a size");
+            content.extend_from_slice(&chunks[line + 2..line + 2 + size]);
+            assert_eq!(&chunks[line + 2 + size..][..2], b"\r\n");
+            chunks = &chunks[line + 2 + size + 2..];
+            if size == 0 {
+                assert!(chunks.is_empty());
+                return content;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_carry_the_content_whole(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),
+        ) {
+            let mut out = Vec::new();
+            for piece in &pieces {
+                chunk_into(&mut out, piece);
+            }
+            out.extend_from_slice(LAST_CHUNK);
+            prop_assert_eq!(decode(&out), pieces.concat());
+        }
+    }
+}
