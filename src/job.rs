@@ -7,7 +7,8 @@ use crate::clock::Moment;
 use crate::front::link::{Link, Next};
 use crate::front::memory::Share;
 use crate::front::route::Destination;
-use crate::http::{Head, error};
+use crate::http::Head;
+use crate::http::error::ErrorAnswer;
 use crate::ops::journal::Journal;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
@@ -47,6 +48,8 @@ pub struct Job {
     pub waiting_since: Moment,
     /// How often it was sent upstream.
     pub attempts: u32,
+    /// A pooled connection failed it: the next attempt takes a fresh one.
+    pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
     pub upstream: UpstreamCourse,
     line: Line,
@@ -131,6 +134,7 @@ impl Job {
             queued: Duration::ZERO,
             waiting_since: arrived,
             attempts: 0,
+            needs_fresh_connection: false,
             upstream: UpstreamCourse::default(),
             line,
             journal,
@@ -214,16 +218,17 @@ impl Job {
         if self.route == Route::Limited {
             fields.extend(self.course_fields());
         }
-        let answer = error::answer(&error::Refusal {
+        let extra_fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = ErrorAnswer {
             outcome,
             message,
             retry_after,
             request_id: &self.request_id,
-            fields: &fields,
+            extra_fields: &extra_fields,
             keep_alive: keep,
             head_only: self.head.method() == "HEAD",
-            date: self.journal.wall(),
-        });
+        }
+        .to_bytes(self.journal.wall());
         self.line.link.give_back_with(answer, Next::keep_if(keep));
     }
 

@@ -6,7 +6,8 @@ use crate::front::link::Link;
 use crate::front::listen::Door;
 use crate::front::memory::{Budget, Share};
 use crate::front::route;
-use crate::http::{Request, error};
+use crate::http::Request;
+use crate::http::error::ErrorAnswer;
 use crate::job::{Body, Job, Line, Origin};
 use crate::limiter::thread::{Command, Intakes};
 use crate::ops::journal::Journal;
@@ -138,16 +139,16 @@ impl Intake {
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = route::new_request_id();
         self.wiring.journal.close(&Record::of_no_request(&request_id, &peer.to_canonical().to_string(), outcome));
-        error::answer(&error::Refusal {
+        ErrorAnswer {
             outcome,
             message,
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
-            fields: &[],
+            extra_fields: &[],
             keep_alive: false,
             head_only: false,
-            date: self.wiring.clock.wall(),
-        })
+        }
+        .to_bytes(self.wiring.clock.wall())
     }
 
     /// Takes a complete request. A lent connection is marked as lent before its job leaves.

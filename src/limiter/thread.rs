@@ -58,6 +58,11 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// The request is about to be sent: from here on a permit that is dropped without a word does not give its ticket back.
+    pub fn begin(&mut self) {
+        self.report = None;
+    }
+
     /// Tells at once what became of the ticket; the slot stays taken.
     pub fn report(&mut self, report: Report) {
         self.send(Some(report), None, false);

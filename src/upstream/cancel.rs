@@ -3,7 +3,7 @@
 //! ureq's calls block. A [`Call`] stands for the one that is made for a request; the [`CancelConnector`] around ureq's
 //! own connectors ties the socket in use to the call of the running thread, from the first byte sent until the
 //! connection goes back to the pool. It also notes what only the transport knows: when the request left, whether the
-//! connection had been used before, and whether a byte of the answer came.
+//! connection had been used before, whether a byte of the answer came, and when it is about to wait for more.
 
 use crate::clock::{Clock, Moment};
 use parking_lot::Mutex;
@@ -75,7 +75,11 @@ pub struct Traffic {
 struct Running {
     hangup: Arc<Hangup>,
     traffic: Traffic,
+    before_waiting: Option<BeforeWaiting>,
 }
+
+/// What is to be done before a call blocks for more of the answer; an error ends the call.
+pub type BeforeWaiting = Box<dyn FnMut() -> io::Result<()>>;
 
 thread_local! {
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
@@ -89,8 +93,19 @@ impl Call {
     /// Begins the present thread's call on behalf of `hangup`.
     #[must_use]
     pub fn begin(hangup: Arc<Hangup>) -> Call {
-        RUNNING.with(|r| *r.borrow_mut() = Some(Running { hangup, traffic: Traffic::default() }));
+        let running = Running { hangup, traffic: Traffic::default(), before_waiting: None };
+        RUNNING.with(|r| *r.borrow_mut() = Some(running));
         Call(())
+    }
+
+    /// From now on `act` is called whenever the transport is about to wait for more of the answer. What has arrived can
+    /// so be passed on in one piece, and nothing of it waits for what has not.
+    pub fn before_waiting(&self, act: BeforeWaiting) {
+        RUNNING.with(|r| {
+            if let Some(running) = r.borrow_mut().as_mut() {
+                running.before_waiting = Some(act);
+            }
+        });
     }
 
     /// What the transport has seen so far.
@@ -204,6 +219,11 @@ impl<T: Transport> Transport for CancelTransport<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        // Taken out while it runs, so that it may itself look at the running call.
+        if let Some(mut act) = RUNNING.with(|r| r.borrow_mut().as_mut().and_then(|r| r.before_waiting.take())) {
+            act()?;
+            RUNNING.with(|r| r.borrow_mut().as_mut().map(|r| r.before_waiting = Some(act)));
+        }
         let progressed = self.inner.await_input(timeout)?;
         if progressed {
             note(|traffic| traffic.answered = true);

@@ -1,0 +1,125 @@
+//! The upstream's answer on its way to the client: every piece at once, truncated ones visibly truncated.
+
+use crate::clock::Clock;
+use crate::front::link::{Link, Next};
+use crate::http::headers::client_fields;
+use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
+use crate::job::Job;
+use crate::outcome::Outcome;
+use crate::upstream::cancel::Call;
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::http::response::Parts;
+use ureq::http::{HeaderMap, header};
+
+/// What is collected at most before it is written, if the upstream sends faster than that.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The head of an answer, and as much of its content as was read to judge it.
+pub struct Answer<R> {
+    /// Status and fields.
+    pub parts: Parts,
+    /// The first bytes of the content, read already.
+    pub prefix: Vec<u8>,
+    /// The rest of the content.
+    pub rest: R,
+    /// Fields that the sidecar adds, or puts in place of the upstream's.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// Bytes on their way to one client, written when there are many or when nothing else is there to do.
+struct Outbox {
+    link: Arc<Link>,
+    bytes: Vec<u8>,
+    clock: Clock,
+    patience: Duration,
+}
+
+impl Outbox {
+    fn flush(&mut self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let written = self.link.write(&self.bytes, &self.clock, self.patience);
+        self.bytes.clear();
+        written
+    }
+}
+
+/// Passes an answer on to the client of `job`. `patience` bounds how slowly the client may take one piece.
+pub fn relay<R: Read>(job: &mut Job, call: &Call, answer: Answer<R>, clock: Clock, patience: Duration) -> (Outcome, Next) {
+    let status = answer.parts.status.as_u16();
+    let asked = Asked {
+        method: job.head.method(),
+        is_http_10: job.head.is_http_10(),
+        keep_alive: job.may_persist(),
+    };
+    let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
+    let mut bytes = Vec::with_capacity(1024);
+    let kept = client_fields(&answer.parts.headers)
+        .filter(|(name, _)| !answer.fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
+    let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+    answer_head(&mut bytes, status, kept.chain(own), delivery);
+
+    let outbox = Rc::new(RefCell::new(Outbox { link: job.link().clone(), bytes, clock, patience }));
+    let waiting = outbox.clone();
+    call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));
+
+    let mut content = io::Cursor::new(answer.prefix).chain(answer.rest);
+    let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream.bytes_out);
+    match ended {
+        End::Whole => (Outcome::Answered(status), Next::keep_if(delivery.persists)),
+        End::UpstreamBroke if !job.is_abandoned() => {
+            if delivery.framing == BodyFraming::UntilClose {
+                job.link().reset();
+            }
+            (Outcome::Truncated(status), Next::Abort)
+        }
+        End::UpstreamBroke | End::ClientGone => (Outcome::ClientGone, Next::Abort),
+    }
+}
+
+enum End {
+    Whole,
+    UpstreamBroke,
+    ClientGone,
+}
+
+fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming, passed_on: &mut u64) -> End {
+    let mut buffer = [0; PIECE_BYTES / 2];
+    loop {
+        let read = match content.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => {
+                // What has come is passed on before the break.
+                return if outbox.borrow_mut().flush().is_ok() { End::UpstreamBroke } else { End::ClientGone };
+            }
+        };
+        let mut out = outbox.borrow_mut();
+        match (read, framing) {
+            (0, BodyFraming::Chunked) => out.bytes.extend_from_slice(LAST_CHUNK),
+            (0, _) | (_, BodyFraming::None) => {}
+            (_, BodyFraming::Chunked) => chunk_into(&mut out.bytes, &buffer[..read]),
+            (_, BodyFraming::Length(_) | BodyFraming::UntilClose) => out.bytes.extend_from_slice(&buffer[..read]),
+        }
+        *passed_on += read as u64;
+        if (read == 0 || out.bytes.len() >= PIECE_BYTES) && out.flush().is_err() {
+            return End::ClientGone;
+        }
+        if read == 0 {
+            return End::Whole;
+        }
+    }
+}
+
+/// The content's length where it is what delimits the content: not beside a transfer coding (RFC 9112 §6.3).
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}

@@ -1,0 +1,283 @@
+//! One job's course on a worker: send it, judge the answer, then relay it, send it again or refuse.
+
+use crate::clock::{Clock, Moment};
+use crate::config::{Config, LiveConfig};
+use crate::job::Job;
+use crate::limiter::admission::{Report, Scope, Verdict};
+use crate::limiter::board::Board;
+use crate::limiter::thread::{Dispatch, Permit};
+use crate::ops::journal::Journal;
+use crate::ops::metrics::RetryReason;
+use crate::outcome::Outcome;
+use crate::record::{Route, UpstreamError};
+use crate::upstream::agent;
+use crate::upstream::cancel::{Call, Traffic};
+use crate::upstream::forward;
+use crate::upstream::relay::{Answer, relay};
+use crate::upstream::retry::{self, Allowance, Failure};
+use parking_lot::RwLock;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use ureq::http::{Request, Response, header};
+use ureq::{Agent, AsSendBody, Body};
+
+/// How much of a refusal's content is read to learn whose refusal it is.
+const JUDGED_BYTES: u64 = 4096;
+
+/// Shared by all workers of both pools.
+pub struct Courier {
+    live: Arc<LiveConfig>,
+    agent: RwLock<(Agent, Duration)>,
+    board: Arc<Board>,
+    journal: Arc<Journal>,
+    clock: Clock,
+    stopping: AtomicBool,
+}
+
+/// One attempt's answer before it is relayed.
+struct Arrived {
+    response: Response<Body>,
+    call: Call,
+    sent_at: Moment,
+    answered_at: Moment,
+}
+
+impl Courier {
+    /// A courier with an agent of its own.
+    #[must_use]
+    pub fn new(live: Arc<LiveConfig>, board: Arc<Board>, journal: Arc<Journal>, clock: Clock) -> Courier {
+        let config = live.snapshot();
+        let agent = RwLock::new((new_agent(&config, clock), config.upstream.timeout));
+        Courier { live, agent, board, journal, clock, stopping: AtomicBool::new(false) }
+    }
+
+    /// The agent for the configuration in force. A changed timeout means a new one; calls under way keep the old.
+    pub fn agent(&self) -> Agent {
+        let config = self.live.snapshot();
+        {
+            let current = self.agent.read();
+            if current.1 == config.upstream.timeout {
+                return current.0.clone();
+            }
+        }
+        let mut current = self.agent.write();
+        *current = (new_agent(&config, self.clock), config.upstream.timeout);
+        current.0.clone()
+    }
+
+    /// Cuts every call to the upstream, for the end of a shutdown.
+    pub fn cut(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.agent.read().0.clone().shutdown();
+    }
+
+    /// Carries a limited job whose ticket is there.
+    pub fn carry_limited(&self, dispatch: Dispatch) {
+        let Dispatch { mut job, mut permit } = dispatch;
+        if job.is_abandoned() {
+            drop(permit);
+            return job.abandon();
+        }
+        permit.begin();
+        match self.attempt(&mut job) {
+            Ok(arrived) => self.judge(job, permit, arrived),
+            Err((failure, traffic)) => {
+                let report = match traffic.sent_at {
+                    None => Report::Unsent,
+                    Some(sent_at) => {
+                        let answered_at = self.clock.now();
+                        Report::Answered { sent_at, answered_at, verdict: Verdict::Ignored }
+                    }
+                };
+                let config = self.live.snapshot();
+                match self.allowance(&job, &config).after_failure(failure) {
+                    Some(not_before) if !self.is_stopping() => {
+                        self.retried(&job, failure.reason(), failure.error());
+                        job.needs_fresh_connection = failure == Failure::Stale;
+                        permit.give_back(job, report, Some(not_before));
+                    }
+                    _ => {
+                        permit.finish(report);
+                        self.fail(job, failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries a pass-through job.
+    pub fn carry_pass_through(&self, mut job: Job) {
+        if job.is_abandoned() {
+            return job.abandon();
+        }
+        let mut result = self.attempt(&mut job);
+        if let Err((Failure::Stale, _)) = result {
+            self.retried(&job, RetryReason::StaleConnection, UpstreamError::Broken);
+            job.needs_fresh_connection = true;
+            result = self.attempt(&mut job);
+        }
+        match result {
+            Ok(arrived) => self.deliver(job, arrived, Vec::new(), None),
+            Err((failure, _)) => self.fail(job, failure),
+        }
+    }
+
+    fn attempt(&self, job: &mut Job) -> Result<Arrived, (Failure, Traffic)> {
+        let config = self.live.snapshot();
+        let (base, key) = forward::target(job.destination, &config);
+        let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
+        let unsendable = |_| (Failure::Unsendable, Traffic::default());
+        let request = forward::request(&job.head, body, base, key).map_err(unsendable)?;
+        job.attempts += 1;
+        let agent = self.agent();
+        let hangup = job.link().hangup().clone();
+        let call = Call::begin(hangup.clone());
+        let began = self.clock.now();
+        let idle = job.needs_fresh_connection.then_some(Duration::ZERO);
+        let result = if forward::has_content(&job.head, body) {
+            run(&agent, request, idle)
+        } else {
+            run(&agent, request.map(|_| ()), idle)
+        };
+        let traffic = call.traffic();
+        let answered_at = self.clock.now();
+        match result {
+            Ok(response) => {
+                let sent_at = traffic.sent_at.unwrap_or(began);
+                job.upstream.latency = Some(answered_at.since(sent_at));
+                job.upstream.error = UpstreamError::of_status(response.status().as_u16());
+                Ok(Arrived { response, call, sent_at, answered_at })
+            }
+            Err(error) => {
+                let failure = Failure::of(&error, traffic, hangup.is_cancelled());
+                log::debug!(request_id = job.request_id.as_str(); "attempt {} failed: {error}", job.attempts);
+                job.upstream.latency = None;
+                job.upstream.error = (failure != Failure::ClientGone).then(|| failure.error());
+                Err((failure, traffic))
+            }
+        }
+    }
+
+    /// Tells the limiter what the answer teaches, and whether the client gets it or another attempt.
+    fn judge(&self, job: Job, mut permit: Permit, mut arrived: Arrived) {
+        let status = arrived.response.status().as_u16();
+        let prefix = if matches!(status, 429 | 503) { read_prefix(&mut arrived.response) } else { Vec::new() };
+        let refused = retry::refusal(status, &prefix);
+        let retry_after = header(&arrived.response, header::RETRY_AFTER.as_str())
+            .and_then(|value| retry::retry_after(value, self.clock.wall()));
+        let report = Report::Answered {
+            sent_at: arrived.sent_at,
+            answered_at: arrived.answered_at,
+            verdict: verdict(status, refused, retry_after),
+        };
+        let config = self.live.snapshot();
+        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.is_stopping() {
+            let reason = if refused.is_some() { RetryReason::Refused } else { RetryReason::ServerError };
+            self.retried(&job, reason, UpstreamError::Status(status));
+            drop(arrived);
+            return permit.give_back(job, report, None);
+        }
+        permit.report(report);
+        self.deliver(job, arrived, prefix, Some(permit));
+    }
+
+    fn deliver(&self, mut job: Job, arrived: Arrived, prefix: Vec<u8>, permit: Option<Permit>) {
+        // The request cannot be sent again from here on.
+        job.body = None;
+        let Arrived { response, call, .. } = arrived;
+        let mut fields = Vec::new();
+        if header(&response, "x-request-id").is_none() {
+            fields.push(("x-request-id", job.request_id.clone()));
+        }
+        if job.route == Route::Limited {
+            fields.extend(job.course_fields());
+            if response.status().as_u16() == 429 {
+                fields.push(("retry-after", self.retry_after(&response).to_string()));
+            }
+        }
+        let (parts, body) = response.into_parts();
+        let answer = Answer { parts, prefix, rest: body.into_reader(), fields };
+        let patience = self.live.snapshot().front.client_timeout;
+        let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
+        drop(call);
+        drop(permit);
+        if let Outcome::Truncated(_) = outcome {
+            job.upstream.error = Some(UpstreamError::Broken);
+        }
+        job.settle(outcome, next);
+    }
+
+    /// Whole seconds until a client whose 429 could not be kept from it should try again: what the upstream says, or
+    /// the sidecar's own estimate, at most a minute.
+    fn retry_after(&self, response: &Response<Body>) -> u64 {
+        let told = header(response, header::RETRY_AFTER.as_str())
+            .and_then(|value| retry::retry_after(value, self.clock.wall()));
+        let wait = told.unwrap_or_else(|| self.board.read().retry_after());
+        (wait.as_secs_f64().ceil() as u64).clamp(1, 60)
+    }
+
+    fn fail(&self, job: Job, failure: Failure) {
+        let (outcome, message) = match failure {
+            Failure::ClientGone => return job.abandon(),
+            _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
+            Failure::Connect => (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)"),
+            Failure::Stale | Failure::Broken => (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP"),
+            Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
+            Failure::Timeout => (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout"),
+            Failure::Unsendable => (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded"),
+        };
+        job.refuse(outcome, message, None);
+    }
+
+    fn allowance<'a>(&self, job: &Job, config: &'a Config) -> Allowance<'a> {
+        Allowance {
+            retry_on: &config.upstream.retry_on,
+            attempts: job.attempts,
+            max_attempts: config.upstream.max_attempts,
+            now: self.clock.now(),
+            deadline: job.deadline,
+        }
+    }
+
+    fn retried(&self, job: &Job, reason: RetryReason, error: UpstreamError) {
+        log::debug!(request_id = job.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
+        self.journal.metrics().retried(job.route, reason, error);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+fn new_agent(config: &Config, clock: Clock) -> Agent {
+    agent::agent(config.upstream.timeout, config.upstream.max_in_flight + config.passthrough.max_in_flight, clock)
+}
+
+/// Runs the call; with `max_idle_age` only on a connection that has rested for less.
+fn run(agent: &Agent, request: Request<impl AsSendBody>, max_idle_age: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
+    match max_idle_age {
+        None => agent.run(request),
+        Some(age) => agent.run(agent.configure_request(request).max_idle_age(age).build()),
+    }
+}
+
+fn read_prefix(response: &mut Response<Body>) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    // What cannot be read now fails again, and visibly, when the answer is relayed.
+    let _ = response.body_mut().as_reader().take(JUDGED_BYTES).read_to_end(&mut prefix);
+    prefix
+}
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a [u8]> {
+    response.headers().get(name).map(|value| value.as_bytes())
+}
+
+fn verdict(status: u16, refused: Option<Scope>, retry_after: Option<Duration>) -> Verdict {
+    match refused {
+        Some(scope) => Verdict::Refused { scope, retry_after },
+        None if status < 400 => Verdict::Success,
+        None => Verdict::Ignored,
+    }
+}
