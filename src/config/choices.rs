@@ -39,7 +39,7 @@ pub(super) fn find<T: Copy>(choices: Choices<T>, word: &str) -> Option<T> {
 }
 
 /// The name of a value.
-pub(super) fn name<T: PartialEq>(choices: Choices<T>, value: T) -> &'static str {
+pub(super) fn name<T: PartialEq + Copy>(choices: Choices<T>, value: T) -> &'static str {
     choices.iter().find(|(_, choice)| *choice == value).map_or("", |(name, _)| name)
 }
 

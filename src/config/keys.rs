@@ -145,7 +145,7 @@ pub static KEYS: &[Key] = &[
         "retry_on",
         "SIDECAR_RETRY_ON",
         "[429, connect]",
-        |c| retry_on(c),
+        retry_on,
         "After which failures a request is sent again: any of 429, 502, 503, 504 and `connect`.",
     ),
     live(
@@ -334,7 +334,7 @@ pub static KEYS: &[Key] = &[
         "client_tokens",
         "SIDECAR_CLIENT_TOKENS",
         "{}",
-        |c| tokens(c),
+        tokens,
         "Names and bearer tokens of clients. When there are any, every proxied request needs one of them.",
     ),
     live(
@@ -348,7 +348,7 @@ pub static KEYS: &[Key] = &[
         "agents",
         "",
         "[]",
-        |c| agents(c),
+        agents,
         "Agents with metrics of their own: a list of `name`, `label` (default: the name) and `heartbeat_seconds` (default: 600). In the file only.",
     ),
     live(

@@ -22,6 +22,8 @@ mod render;
 mod resolve;
 mod secret;
 mod spelling;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod url;
 

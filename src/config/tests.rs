@@ -1,0 +1,473 @@
+//! Loading as its users see it: files and variables in, a configuration or one line per fault out.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::render::render_exposed;
+use super::resolve::{Resolved, resolve};
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../conf/nvidia-sidecar.yaml");
+const DOCUMENT: &str = include_str!("../../docs/CONFIGURATION.md");
+
+/// What a load says, without touching a file: the configuration and warnings, or the faults, a line each.
+fn load_text(file: &str, variables: &[(&str, &str)]) -> Result<(Config, Vec<String>), Vec<String>> {
+    let lines = |notices: &[Notice]| notices.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    let mut given = file::parse(file, Path::new("test.yaml")).unwrap_or_else(|found| {
+        faults.extend(found);
+        raw::Given::default()
+    });
+    let environment: Environment = variables.iter().copied().collect();
+    given.overlay(environment.values(&mut faults, &mut warnings));
+    let Resolved { config, warnings: more, faults: others } = resolve(&Config::default(), given);
+    faults.extend(others);
+    warnings.extend(more);
+    if faults.is_empty() { Ok((config, lines(&warnings))) } else { Err(lines(&faults)) }
+}
+
+fn config(file: &str) -> Config {
+    load_text(file, &[]).expect(file).0
+}
+
+fn faults(file: &str) -> Vec<String> {
+    load_text(file, &[]).expect_err(file)
+}
+
+fn fault_of_variable(name: &str, value: &str) -> String {
+    load_text("", &[(name, value)]).expect_err(value).join("\n")
+}
+
+#[test]
+fn nothing_given_is_the_defaults_and_a_warning_about_the_key() {
+    for file in ["", "\u{feff}", "# only a comment\n", "\n\n", "---\n", "~", "{}", "rate_rpm:\n"] {
+        let (config, warnings) = load_text(file, &[]).expect(file);
+        assert_eq!(config, Config::default(), "{file:?}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("upstream_api_key is empty"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_an_empty_variable_does_not() {
+    let file = "rate_rpm: 30\nlisten_port: 8000\nqueue_max_size: 7\n";
+    let (config, _) = load_text(file, &[("SIDECAR_RATE_RPM", " 20 "), ("SIDECAR_PORT", "")]).expect("valid");
+    assert_eq!((config.rate.rpm, config.listen.port, config.queue.max_size), (20, 8000, 7));
+}
+
+#[test]
+fn the_file_is_flat_and_the_configuration_a_tree() {
+    let config = config(
+        "\u{feff}listen_host: localhost\nrequest_timeout: 2.5\nretry_on: [503, connect, 429, 503]\n\
+         nvidia_gateways: [' NVIDIA ', Other]\naging_seconds: 0\nlog_level: warning\nlog_format: JSON\n\
+         passthrough_url: http://127.0.0.1:11434/v1/\nstate_file: /var/lib/x/state\n\
+         client_tokens: {a: secret-one, b: secret-two}\ncors_origins: ['https://Chat.example.org', app://]\n\
+         agents:\n  - {name: p}\n  - {name: q, label: 'Q, the second', heartbeat_seconds: 900}\n",
+    );
+    assert!(config.listen.host.is_loopback());
+    assert_eq!(config.upstream.timeout, Duration::from_millis(2500));
+    assert_eq!(config.upstream.retry_on, RetryOn { statuses: vec![429, 503], connect: true });
+    assert_eq!(config.routing.gateways, ["nvidia", "other"]);
+    assert_eq!(config.queue.aging, None);
+    assert_eq!(config.log, Log { level: log::LevelFilter::Warn, format: LogFormat::Json });
+    assert_eq!(config.passthrough.url.expect("set").to_string(), "http://127.0.0.1:11434/v1");
+    assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/x/state")));
+    assert_eq!(config.clients.tokens["b"].expose(), "secret-two");
+    assert_eq!(config.clients.cors_origins, ["https://chat.example.org", "app://"]);
+    let agent = |name: &str, label: &str, secs| Agent {
+        name: name.into(),
+        label: label.into(),
+        heartbeat: Duration::from_secs(secs),
+    };
+    assert_eq!(config.agents, [agent("p", "p", 600), agent("q", "Q, the second", 900)]);
+}
+
+#[test]
+fn variables_write_lists_with_commas_and_tokens_with_equals_signs() {
+    let variables = [
+        ("SIDECAR_RETRY_ON", "[429, 502]"),
+        ("SIDECAR_NVIDIA_GATEWAYS", "nvidia, NV2,"),
+        ("SIDECAR_CORS_ORIGINS", "[]"),
+        ("SIDECAR_CLIENT_TOKENS", "a=secret==,b=other"),
+        ("SIDECAR_STRIP_GATEWAY_PREFIX", "Yes"),
+    ];
+    let (config, _) = load_text("cors_origins: ['*']", &variables).expect("valid");
+    assert_eq!(config.upstream.retry_on, RetryOn { statuses: vec![429, 502], connect: false });
+    assert_eq!(config.routing.gateways, ["nvidia", "nv2"]);
+    assert!(config.clients.cors_origins.is_empty() && config.routing.strip_prefix);
+    assert_eq!(config.clients.tokens["a"].expose(), "secret==");
+}
+
+#[test]
+fn all_faults_come_at_once_with_place_key_value_and_remedy() {
+    let file =
+        "# top\nlisten_port: 70000\nrate_rmp: 3\n\nlog_level: loud\nlog_level: INFO\nqueue_timeout: '5'\n";
+    let environment = [("SIDECAR_MAX_ATTEMPTS", "many")];
+    let found = load_text(file, &environment).expect_err("faulty");
+    assert_eq!(
+        found,
+        [
+            "test.yaml:3: unknown key `rate_rmp`; did you mean `rate_rpm`?",
+            "test.yaml:6: log_level stands there twice; keep one of them",
+            "test.yaml:2: listen_port is `70000`, which is out of range; give it a whole number from 0 to 65535",
+            "SIDECAR_MAX_ATTEMPTS: max_attempts is `many`, which is not a whole number from 1 to 100; \
+             give it a whole number from 1 to 100",
+            "test.yaml:5: log_level is the text `loud`, which is not one of ERROR, WARN, WARNING, INFO, DEBUG, TRACE, \
+             OFF; give it one of ERROR, WARN, WARNING, INFO, DEBUG, TRACE, OFF",
+        ]
+        .map(String::from)
+    );
+}
+
+#[test]
+fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_type() {
+    for (line, rpm, size, timeout) in [
+        ("rate_rpm: 0", 40, 500, 60),
+        ("rate_rpm: -1", 40, 500, 60),
+        ("rate_rpm: 1e30", 40, 500, 60),
+        ("rate_rpm: 99999999999999999999999999999999999999999", 40, 500, 60),
+        ("rate_rpm: 10000000", 10_000_000, 500, 60),
+        ("queue_max_size: 0", 40, 500, 60),
+        ("queue_max_size: 1000001", 40, 500, 60),
+        ("request_timeout: 0", 40, 500, 60),
+        ("request_timeout: -3.5", 40, 500, 60),
+        ("request_timeout: 301", 40, 500, 300),
+        ("request_timeout: 300", 40, 500, 300),
+    ] {
+        let (config, warnings) =
+            load_text(&format!("{line}\nupstream_api_key: k-0123456789"), &[]).expect(line);
+        assert_eq!((config.rate.rpm, config.queue.max_size), (rpm, size), "{line}");
+        assert_eq!(config.upstream.timeout, Duration::from_secs(timeout), "{line}");
+        let in_range = line.ends_with("10000000") || line.ends_with(" 300");
+        assert_eq!(warnings.len(), usize::from(!in_range), "{line}: {warnings:?}");
+    }
+    for line in
+        ["rate_rpm: '40'", "rate_rpm: 1.5", "rate_rpm: .nan", "request_timeout: .inf", "queue_max_size: []"]
+    {
+        assert_eq!(faults(line).len(), 1, "{line}");
+    }
+    let (config, warnings) = load_text("", &[("SIDECAR_TIMEOUT", "1000")]).expect("cut");
+    assert_eq!(config.upstream.timeout, Duration::from_secs(300));
+    assert!(
+        warnings.iter().any(|line| line.starts_with("SIDECAR_TIMEOUT: request_timeout is 1000")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_queues_policy_follows_the_fallback_unless_it_is_given() {
+    let policy = |file: &str| config(file).queue.full_policy;
+    assert_eq!(policy("fallback_enabled_passthrough: false"), FullPolicy::Reject);
+    assert_eq!(policy("fallback_enabled_passthrough: true"), FullPolicy::Passthrough);
+    assert_eq!(
+        policy("fallback_enabled_passthrough: false\nqueue_full_policy: drop_lowest"),
+        FullPolicy::DropLowest
+    );
+    let (config, _) =
+        load_text("fallback_enabled_passthrough: true", &[("SIDECAR_FALLBACK_PASSTHROUGH", "0")])
+            .expect("valid");
+    assert_eq!(config.queue.full_policy, FullPolicy::Reject);
+}
+
+#[test]
+fn two_listeners_need_two_ports_unless_the_system_chooses() {
+    assert_eq!(
+        faults("listen_port: 9191"),
+        ["test.yaml:1: listen_port is `9191`, as is metrics_port; give the two listeners different ports"]
+    );
+    assert!(
+        fault_of_variable("SIDECAR_METRICS_PORT", "9190")
+            .starts_with("SIDECAR_METRICS_PORT: metrics_port is `9190`")
+    );
+    assert_eq!(config("listen_port: 0\nmetrics_port: 0").listen.port, 0);
+}
+
+#[test]
+fn recovery_lies_below_retreat() {
+    assert_eq!(faults("recover_429_threshold: 0.06").len(), 1);
+    assert_eq!(config("retreat_429_threshold: 0.02").retreat.threshold_429, 0.02);
+}
+
+#[test]
+fn a_placeholder_is_refused_as_such() {
+    for file in
+        ["upstream_api_key: nvapi-REPLACE_ME", "admin_token: <your token>", "client_tokens: {a: CHANGE_ME}"]
+    {
+        let found = faults(file);
+        assert!(found.len() == 1 && found[0].contains("placeholder"), "{found:?}");
+    }
+    assert!(fault_of_variable("SIDECAR_API_KEY", "${NVIDIA_API_KEY}").contains("placeholder"));
+}
+
+#[test]
+fn no_notice_repeats_a_secret() {
+    let secret = "Zq8secret7f";
+    let files = [
+        format!("upstream_api_key: [{secret}]"),
+        format!("upstream_api_key: 'two words {secret}'"),
+        format!("upstream_url: https://user:{secret}@host/v1"),
+        format!("upstream_url: https://host/v1?key={secret}"),
+        format!("passthrough_url: user:{secret}@host"),
+        format!("client_tokens: {{a: {secret}, b: {secret}}}"),
+        format!("client_tokens: {{a: {secret}, a: other}}"),
+        format!("client_tokens: {secret}"),
+        format!("nvapi-{secret}: 1"),
+        format!("api_key: {secret}"),
+        format!("listen_host: nvapi-{secret}"),
+        format!("nvapi-{secret}"),
+        format!("upstream_api_key=nvapi-{secret}\nrate_rpm: 1"),
+        format!("upstream_api_key: *{secret}"),
+        format!("agents: [{{name: a, token: {secret}}}]"),
+    ];
+    for file in &files {
+        let found = faults(file).join("\n");
+        assert!(!found.contains(secret), "{file} gives {found}");
+    }
+    for (name, value) in [("SIDECAR_CLIENT_TOKENS", secret), ("SIDECAR_API_KEY", "Zq8secret7f\u{1}")] {
+        assert!(!fault_of_variable(name, value).contains(secret), "{name}");
+    }
+    let file = format!("upstream_api_key: {secret}\nadmin_token: {secret}\nclient_tokens: {{a: {secret}}}");
+    let config = config(&file);
+    let shown = format!("{config:?}{}", render_effective(&config));
+    assert!(!shown.contains(secret) && shown.contains("Zq8s…"), "{shown}");
+    let environment: Environment = [("SIDECAR_API_KEY", secret)].into_iter().collect();
+    assert!(!format!("{environment:?}").contains(secret));
+}
+
+#[test]
+fn broken_files_are_one_line_each() {
+    for file in [
+        "rate_rpm: [",
+        "rate_rpm: 1\n\tx: 2",
+        "- a\n- b",
+        "just text",
+        "rate_rpm: 1\n---\nrate_rpm: 2",
+        "rate_rpm: *nowhere",
+        "? [a]\n: b",
+        "rate_rpm: !tag 5",
+        "<<: {rate_rpm: 5}",
+        "\0",
+    ] {
+        let found = faults(file);
+        assert_eq!(found.len(), 1, "{file:?}: {found:?}");
+        assert!(found[0].starts_with("test.yaml") && found[0].lines().count() == 1, "{file:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_bomb_of_aliases_or_brackets_is_refused_before_it_fills_the_memory() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    assert_eq!(faults(&bomb).len(), 1);
+    assert_eq!(faults(&format!("agents: {}", "[".repeat(20_000))).len(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_names_itself() {
+    let environment = Environment::default();
+    for path in ["/nonexistent/sidecar.yaml", "/", "/dev/zero"] {
+        let found = load(Some(Path::new(path)), &environment).expect_err(path).to_string();
+        assert!(found.starts_with(&format!("{path}: ")) && found.lines().count() == 1, "{found}");
+    }
+    let environment: Environment = [(CONFIG_VARIABLE, "/nonexistent/other.yaml")].into_iter().collect();
+    assert!(
+        load(None, &environment).expect_err("missing").to_string().starts_with("/nonexistent/other.yaml: ")
+    );
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nvidia-sidecar.yaml");
+    let loaded = load(Some(&example), &environment).expect("the argument wins over the variable");
+    assert_eq!((loaded.config, loaded.file), (Config::default(), Some(example)));
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_and_one_that_is_no_text_a_fault() {
+    let (_, warnings) =
+        load_text("", &[("SIDECAR_RATE_RMP", "5"), ("SIDECAR_PORT_9190_TCP", "x")]).expect("valid");
+    let line = "SIDECAR_RATE_RMP: is no variable that the sidecar knows, and is ignored; did you mean SIDECAR_RATE_RPM?";
+    assert!(warnings.contains(&line.to_owned()), "{warnings:?}");
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(vec![b'4', 0xff]);
+    let environment: Environment = [(OsString::from("SIDECAR_RATE_RPM"), odd)].into_iter().collect();
+    let found = load(None, &environment).expect_err("no text").to_string();
+    assert_eq!(found, "SIDECAR_RATE_RPM: rate_rpm is not UTF-8 text; set it to plain text");
+}
+
+#[test]
+fn what_deserves_a_look_is_a_warning() {
+    for (file, start) in [
+        ("listen_host: 0.0.0.0", "test.yaml:1: listen_host is `0.0.0.0`"),
+        ("upstream_url: http://example.org", "test.yaml:1: upstream_url sends the key unencrypted"),
+        ("passthrough_api_key: p-0123456789", "test.yaml:1: passthrough_api_key has no effect"),
+        ("retreat_min_rpm: 50", "test.yaml:1: retreat_min_rpm is `50`"),
+        ("queue_max_bytes: 2000", "max_body_bytes is `33554432`, above queue_max_bytes"),
+        ("max_body_memory_bytes: 2000", "max_body_bytes is `33554432`, above max_body_memory_bytes"),
+    ] {
+        let (_, warnings) = load_text(&format!("{file}\nupstream_api_key: k-0123456789"), &[]).expect(file);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(start), "{file}: {warnings:?}");
+    }
+    let quiet = "listen_host: '::1'\nupstream_url: http://localhost:1\nupstream_api_key: k-0123456789";
+    assert!(load_text(quiet, &[]).expect("valid").1.is_empty());
+}
+
+#[test]
+fn every_key_of_the_table_is_read_from_the_file_and_from_its_variable() {
+    for key in KEYS {
+        let found = faults(&format!("{}: {{'?': [{{}}]}}", key.name));
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("test.yaml:1: {} ", key.name)),
+            "{found:?}"
+        );
+        let Some(variable) = key.variable else { continue };
+        let odd = fault_of_variable_or_text(variable);
+        assert!(odd.is_empty() || odd.starts_with(&format!("{variable}: {} ", key.name)), "{odd}");
+    }
+    let variables: BTreeSet<_> = KEYS.iter().filter_map(|key| key.variable).collect();
+    assert_eq!(variables.len(), KEYS.len() - 1, "all but `agents` have a variable of their own");
+    assert!(variables.iter().all(|name| name.starts_with("SIDECAR_")));
+}
+
+fn fault_of_variable_or_text(variable: &str) -> String {
+    load_text("", &[(variable, "\u{1}/")]).err().unwrap_or_default().join("\n")
+}
+
+#[test]
+fn the_table_quotes_the_defaults() {
+    let config = Config::default();
+    for key in KEYS {
+        let shown = shown_value(&config, key);
+        let default = if key.default.is_empty() { "null" } else { key.default };
+        assert_eq!(shown, default, "{}", key.name);
+    }
+}
+
+#[test]
+fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
+    assert_eq!(config(EXAMPLE), Config::default());
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    for key in KEYS {
+        // A policy that is written down would make the line above it idle.
+        let line = match (key.name, key.default) {
+            (name, "") => format!("# {name}:"),
+            ("queue_full_policy", default) => format!("# queue_full_policy: {default}"),
+            (name, default) => format!("{name}: {default}"),
+        };
+        let at =
+            lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("`{line}` is missing"));
+        assert!(lines[at - 1].starts_with("# "), "{} has no comment", key.name);
+    }
+}
+
+#[test]
+fn the_document_holds_the_table() {
+    let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
+    let rows: BTreeSet<String> =
+        DOCUMENT.lines().filter(|line| line.starts_with("| `")).map(String::from).collect();
+    let expected: BTreeSet<String> = KEYS
+        .iter()
+        .map(|key| {
+            let variable = code(key.variable.unwrap_or_default());
+            let reload = if key.reload == Reload::Live { "live" } else { "restart" };
+            format!("| `{}` | {variable} | {} | {reload} | {} |", key.name, code(key.default), key.doc)
+        })
+        .collect();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_health_check_asks_this_host_wherever_it_listens() {
+    let url = |host: &str| {
+        let host: IpAddr = host.parse().expect("an address");
+        Listen { host, port: 9190, metrics_port: 9191 }.health_url()
+    };
+    assert_eq!(url("0.0.0.0"), "http://127.0.0.1:9190/health");
+    assert_eq!(url("::"), "http://[::1]:9190/health");
+    assert_eq!(url("192.168.1.5"), "http://192.168.1.5:9190/health");
+}
+
+#[test]
+fn a_patch_changes_all_it_names_or_nothing() {
+    let allowed = ["rate_rpm", "queue_max_size", "fallback_enabled_passthrough", "queue_full_policy"];
+    let patched = |json: &str| {
+        let values: serde_json::Map<_, _> = serde_json::from_str(json).expect("JSON");
+        patch(&config("retreat_min_rpm: 3\nqueue_full_policy: drop_lowest"), &values, &allowed)
+    };
+    let config = patched(r#"{"rate_rpm": 20, "queue_max_size": 9}"#).expect("valid");
+    assert_eq!((config.rate.rpm, config.queue.max_size, config.retreat.min_rpm), (20, 9, 3));
+    assert_eq!(config.queue.full_policy, FullPolicy::DropLowest);
+    let config = patched(r#"{"fallback_enabled_passthrough": false}"#).expect("valid");
+    assert_eq!(config.queue.full_policy, FullPolicy::Reject);
+    let found = patched(r#"{"rate_rpm": 0, "admin_token": "x", "queue_max_size": "9"}"#).expect_err("faulty");
+    assert_eq!(found.notices().len(), 3, "{found}");
+    assert!(found.to_string().contains("rate_rpm is `0`, which is out of range"), "{found}");
+}
+
+/// Text that is near enough to a configuration file to get past the parser now and then.
+fn near_files() -> impl Strategy<Value = String> {
+    let keys: Vec<&str> = KEYS.iter().map(|key| key.name).chain(["nope", "<<"]).collect();
+    let values = prop_oneof![
+        "[ -~]{0,12}",
+        any::<f64>().prop_map(|number| number.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (0..2000u32).prop_map(|number| number.to_string()),
+        Just("true".to_owned()),
+        Just("[429, connect]".to_owned()),
+        "[{]a: [a-z0-9=%]{1,9}, b: [A-Z]{9}[}]",
+        "https?://[a-z.]{1,9}(:[0-9]{1,4})?/[a-z]{0,3}",
+        "(auto|never|learned|reject|debug|json|'::1'|/tmp/é\u{1f600})",
+        "[\\[]('[a-z]{1,5}://[a-z]{0,9}', ?){0,3}[\\]]",
+        "[\\[][{]name: [a-z]{1,3}, label: '[ -&(-~é]{0,9}', heartbeat_seconds: [1-9]{1,3}[.][0-9][}][\\]]",
+    ];
+    let line = (prop::sample::select(keys), values).prop_map(|(key, value)| format!("{key}: {value}\n"));
+    prop::collection::vec(line, 0..4).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_as_a_file_make_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load_text(&String::from_utf8_lossy(&bytes), &[]);
+    }
+
+    #[test]
+    fn any_text_as_a_variable_makes_no_panic_and_one_line_a_fault(
+        index in 0..KEYS.len(),
+        text in ".{0,40}",
+    ) {
+        let variable = KEYS[index].variable.unwrap_or("SIDECAR_NOPE");
+        for line in load_text("", &[(variable, &text)]).err().unwrap_or_default() {
+            prop_assert_eq!(line.lines().count(), 1, "{:?}", line);
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_renders_and_loads_back(file in near_files()) {
+        match load_text(&file, &[]) {
+            Ok((config, _)) => {
+                let rendered = render_exposed(&config);
+                let again = load_text(&rendered, &[]);
+                prop_assert_eq!(again.map(|(config, _)| config), Ok(config), "{}", rendered);
+            }
+            Err(lines) => prop_assert!(lines.iter().all(|line| line.lines().count() == 1), "{:?}", lines),
+        }
+    }
+
+    #[test]
+    fn a_reload_of_anything_keeps_what_needs_a_restart(file in near_files(), port in 1024..9000u16) {
+        let Ok((loaded, _)) = load_text(&file, &[]) else { return Ok(()) };
+        let running = config(&format!("listen_port: {port}\nstate_file: /a\nlog_format: text\nrate_rpm: 33"));
+        let reloaded = reload(&running, loaded.clone());
+        for key in KEYS {
+            let kept = match key.reload { Reload::Restart => &running, Reload::Live => &loaded };
+            prop_assert!(!key.differs(&reloaded.config, kept), "{}", key.name);
+            let held = reloaded.held.iter().any(|held| held.key == key.name);
+            prop_assert_eq!(held, key.reload == Reload::Restart && key.differs(&running, &loaded), "{}", key.name);
+        }
+    }
+}
