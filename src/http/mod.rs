@@ -9,6 +9,7 @@ pub mod framing;
 mod head;
 pub mod headers;
 mod malformed;
+mod reply;
 pub mod request;
 mod scan;
 pub mod server;

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use ureq::http::StatusCode;
 
+use super::request::Head;
+
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What ends a chunked answer. Left out when the upstream broke off, so that the client sees it.
@@ -34,22 +36,34 @@ pub struct Delivery {
     content_length: Option<u64>,
 }
 
-/// What there is to know about the request that an answer belongs to.
+/// What decides about the delivery on the request's side.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The request's method.
-    pub method: &'a str,
-    /// [`Head::is_http_10`](super::request::Head::is_http_10).
+pub struct Asked {
+    /// The method is HEAD, whose answer has no content.
+    pub is_head: bool,
+    /// The client speaks HTTP/1.0.
     pub is_http_10: bool,
-    /// [`Head::keep_alive`](super::request::Head::keep_alive), and whether the sidecar wants to keep the connection.
+    /// The connection may be kept: the client allows it, and the sidecar wants it.
     pub keep_alive: bool,
+}
+
+impl Asked {
+    /// What a request's head says.
+    #[must_use]
+    pub fn by(head: &Head) -> Asked {
+        Asked {
+            is_head: head.method() == "HEAD",
+            is_http_10: head.is_http_10(),
+            keep_alive: head.keep_alive(),
+        }
+    }
 }
 
 impl Delivery {
     /// Decides how to pass on an answer with this status and `Content-Length`, if the upstream sent one.
     #[must_use]
-    pub fn decide(asked: Asked<'_>, status: u16, content_length: Option<u64>) -> Delivery {
-        let has_no_content = asked.method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
+    pub fn decide(asked: Asked, status: u16, content_length: Option<u64>) -> Delivery {
+        let has_no_content = asked.is_head || matches!(status, 100..=199 | 204 | 304);
         let framing = match content_length {
             _ if has_no_content => BodyFraming::None,
             Some(length) => BodyFraming::Length(length),
@@ -166,9 +180,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ASKED: Asked<'_> = Asked { method: "GET", is_http_10: false, keep_alive: true };
+    const ASKED: Asked = Asked { is_head: false, is_http_10: false, keep_alive: true };
 
-    fn head(asked: Asked<'_>, status: u16, content_length: Option<u64>) -> (BodyFraming, String) {
+    fn head(asked: Asked, status: u16, content_length: Option<u64>) -> (BodyFraming, String) {
         let delivery = Delivery::decide(asked, status, content_length);
         let mut out = Vec::new();
         answer_head(&mut out, status, [("server", &b"nim"[..])], delivery);
@@ -199,21 +213,13 @@ mod tests {
 
     #[test]
     fn answers_without_content_say_so_in_the_way_that_their_status_allows() {
-        for (method, status, told) in
-            [("HEAD", 200, true), ("GET", 304, true), ("GET", 204, false), ("GET", 102, false)]
+        for (is_head, status, told) in
+            [(true, 200, true), (false, 304, true), (false, 204, false), (false, 102, false)]
         {
-            let (framing, text) = head(Asked { method, ..ASKED }, status, Some(5));
-            assert_eq!(
-                (framing, text.contains("content-length: 5")),
-                (BodyFraming::None, told),
-                "{method} {status}"
-            );
-            let (framing, text) = head(Asked { method, ..ASKED }, status, None);
-            assert_eq!(
-                (framing, text.contains("content-length")),
-                (BodyFraming::None, false),
-                "{method} {status}"
-            );
+            let (framing, text) = head(Asked { is_head, ..ASKED }, status, Some(5));
+            assert_eq!((framing, text.contains("content-length: 5")), (BodyFraming::None, told), "{status}");
+            let (framing, text) = head(Asked { is_head, ..ASKED }, status, None);
+            assert_eq!((framing, text.contains("content-length")), (BodyFraming::None, false), "{status}");
             assert!(text.contains("keep-alive") && !text.contains("transfer-encoding"));
         }
     }
