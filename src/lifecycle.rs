@@ -1,4 +1,4 @@
-//! Named threads with an owner, an end and a joiner.
+//! Named threads with an owner, an end and a joiner; and the process's descriptors.
 
 use parking_lot::{Condvar, Mutex};
 use std::io;
@@ -55,6 +55,16 @@ impl Threads {
         }
         true
     }
+}
+
+/// Raises the soft limit on open files to the hard one and returns it; a connection waits for minutes and takes one.
+#[must_use]
+pub fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let allowed = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

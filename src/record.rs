@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limiter::snapshot::RetreatState;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 
@@ -31,36 +32,6 @@ impl Route {
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
-    }
-}
-
-/// What the rate's retreat was doing at some moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RetreatState {
-    /// The base rate applies.
-    #[default]
-    Normal,
-    /// The rate was lowered because the upstream refused.
-    Retreat,
-    /// The rate climbs back to the base.
-    Recover,
-}
-
-impl RetreatState {
-    /// The name used in logs and snapshots.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            RetreatState::Normal => "normal",
-            RetreatState::Retreat => "retreat",
-            RetreatState::Recover => "recover",
-        }
-    }
-
-    /// The value of `sidecar_retreat_state`: 0, 1 or 2.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8
     }
 }
 
@@ -145,6 +116,31 @@ pub struct Record<'a> {
     pub pace: Pace,
     /// How the last attempt failed, if it did. The ones before it were counted when they were retried.
     pub upstream_error: Option<UpstreamError>,
+}
+
+impl<'a> Record<'a> {
+    /// The record of something that never became a request: it broke HTTP's rules or a bound of the front.
+    #[must_use]
+    pub fn of_no_request(request_id: &'a str, client: &'a str, outcome: Outcome) -> Record<'a> {
+        Record {
+            request_id,
+            client,
+            route: Route::PassThrough,
+            priority: Priority::Normal,
+            model: None,
+            method: "-",
+            path: "-",
+            outcome,
+            queue: Duration::ZERO,
+            upstream: None,
+            total: Duration::ZERO,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            pace: Pace::default(),
+            upstream_error: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,12 @@ impl BaseUrl {
         host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
+    /// Whether the host is one of NVIDIA's: there a request draws on the quota.
+    #[must_use]
+    pub fn is_nvidia(&self) -> bool {
+        self.is_under("nvidia.com")
+    }
+
     /// Whether the host is this machine by name or address.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

@@ -95,6 +95,11 @@ impl Intake {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// Changes the bound on pass-through workers.
+    pub fn set_max_in_flight(&self, config: &Config) {
+        self.wiring.pass_through.set_cap(config.passthrough.max_in_flight);
+    }
+
     pub(super) fn max_connections(&self) -> usize {
         self.config().front.max_connections.min(self.wiring.most_connections)
     }

@@ -15,3 +15,6 @@ mod scan;
 pub mod server;
 mod target;
 pub mod write;
+
+pub use framing::{Bounds, Malformed, Progress, RequestReader, Step};
+pub use request::{Head, Request};

@@ -3,6 +3,7 @@
 use crate::limiter::snapshot::Snapshot;
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Holds the latest [`Snapshot`]. Reading never waits for the limiter.
 #[derive(Debug)]
@@ -19,6 +20,15 @@ impl Board {
     #[must_use]
     pub fn read(&self) -> Arc<Snapshot> {
         self.0.read().clone()
+    }
+
+    /// How long a newcomer would wait by the present depth and rate.
+    #[must_use]
+    pub fn expected_wait(&self) -> Duration {
+        let snapshot = self.read();
+        let waiting: usize = snapshot.queue.depth_by_priority.iter().sum();
+        let per_second = snapshot.retreat.effective_rpm / 60.0;
+        crate::clock::duration_from_secs_f64((waiting + 1) as f64 / per_second.max(f64::MIN_POSITIVE))
     }
 
     /// Shows `snapshot` from now on.

@@ -1,7 +1,6 @@
 //! The gate: bucket, window, slots, holds, lanes and retreat as one decision, on a clock that is handed in.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use super::admission::{Candidate, Event, Next, Offered, Report, Ticket};
 use super::settings::Settings;
@@ -12,7 +11,8 @@ use crate::clock::Moment;
 #[derive(Debug)]
 pub struct Gate<J> {
     settings: Settings,
-    jobs: PhantomData<J>,
+    jobs: std::collections::VecDeque<(Candidate, J)>,
+    flight: usize,
 }
 
 /// Settings that cannot be taken over as they are.
@@ -45,18 +45,22 @@ impl<J> Gate<J> {
     #[must_use]
     pub fn new(settings: Settings, now: Moment) -> Gate<J> {
         let _ = now;
-        Gate { settings, jobs: PhantomData }
+        Gate { settings, jobs: Default::default(), flight: 0 }
     }
 
     /// A request arrives.
     pub fn offer(&mut self, candidate: Candidate, job: J, now: Moment) -> Offered<J> {
-        let _ = (candidate, job, now);
+        let _ = now;
+        self.jobs.push_back((candidate, job));
         Offered::Queued
     }
 
     /// What may happen at `now`. Call again until it says [`Next::Nothing`].
     pub fn next(&mut self, now: Moment) -> Next<J> {
-        let _ = now;
+        if let Some((candidate, job)) = self.jobs.pop_front() {
+            self.flight += 1;
+            return Next::Release { job, candidate, ticket: Ticket { id: 0, granted_at: now } };
+        }
         Next::Nothing
     }
 
@@ -75,12 +79,27 @@ impl<J> Gate<J> {
     /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
     pub fn done(&mut self, ticket: Ticket, now: Moment) {
         let _ = (ticket, now);
+        self.flight -= 1;
+    }
+
+    /// Requests on their way.
+    pub fn in_flight(&self) -> usize {
+        self.flight
+    }
+    /// Empty.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+    /// Depth.
+    pub fn depth(&self) -> usize {
+        self.jobs.len()
     }
 
     /// A request that was refused, or that could not be sent, comes back to the head of its priority, with its first
     /// time of arrival; not to be sent before `not_before`.
     pub fn give_back(&mut self, candidate: Candidate, job: J, now: Moment, not_before: Option<Moment>) {
-        let _ = (candidate, job, now, not_before);
+        let _ = (now, not_before);
+        self.jobs.push_front((candidate, job));
     }
 
     /// The client of a waiting job hung up.

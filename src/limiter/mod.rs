@@ -1,6 +1,6 @@
 //! The limiter: which request may go upstream, and when.
 //!
-//! Every file here is pure: no thread, no socket, no clock; `now` is handed in. [`gate`] is all of them as one, and what
+//! All files but [`thread`], [`board`] and [`state_file`] are pure: no thread, no socket, no clock; `now` is handed in. [`gate`] is all of them as one, and what
 //! a shell (the limiter thread, the simulator) drives:
 //!
 //! ```text
@@ -12,6 +12,9 @@
 //! ```
 
 pub mod admission;
+pub mod board;
 pub mod gate;
 pub mod settings;
 pub mod snapshot;
+pub mod state_file;
+pub mod thread;

@@ -123,6 +123,12 @@ impl RetreatState {
             RetreatState::Recover => "recover",
         }
     }
+
+    /// The value of `sidecar_retreat_state`: 0, 1 or 2.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
 }
 
 /// The retreat's statistics.

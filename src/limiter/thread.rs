@@ -88,7 +88,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let returned = self.returned.take().map(|(job, not_before)| (self.candidate.clone(), job, not_before));
-        self.send(self.report.take(), returned, true);
+        let report = self.report.take();
+        self.send(report, returned, true);
     }
 }
 
@@ -139,8 +140,10 @@ pub struct Limiter {
 
 /// What a limiter is made of.
 pub struct Parts {
-    /// The gate's settings.
-    pub settings: Settings,
+    /// The gate.
+    pub gate: Gate<Job>,
+    /// Where the gate's state is shown.
+    pub board: Arc<Board>,
     /// Where released jobs go.
     pub workers: Arc<Pool<Dispatch>>,
     /// Remembers the window over a restart.
@@ -150,19 +153,17 @@ pub struct Parts {
 }
 
 impl Limiter {
-    /// A limiter, the way to it, and the board on which it shows its state.
+    /// A limiter and the way to it.
     #[must_use]
-    pub fn new(parts: Parts) -> (Limiter, Intakes, Arc<Board>) {
-        let Parts { settings, workers, mut state, clock } = parts;
+    pub fn new(parts: Parts) -> (Limiter, Intakes) {
+        let Parts { mut gate, board, workers, mut state, clock } = parts;
         let now = clock.now();
-        let mut gate = Gate::new(settings, now);
         if let Some(state) = &mut state {
             gate.restore_window(state.take_restored(), now);
         }
         let (arrival_senders, arrivals): (Vec<_>, Vec<_>) = Priority::ALL.map(|_| unbounded()).into_iter().unzip();
         let (command_sender, commands) = unbounded();
         let (report_to, reports) = unbounded();
-        let board = Arc::new(Board::new(gate.snapshot(now)));
         let intakes = Intakes { arrivals: four(arrival_senders), commands: command_sender };
         let limiter = Limiter {
             gate,
@@ -171,14 +172,14 @@ impl Limiter {
             reports,
             report_to,
             workers,
-            board: board.clone(),
+            board,
             state,
             clock,
             published_at: now,
-            is_stale: false,
+            is_stale: true,
             closes_at: Moment::NEVER,
         };
-        (limiter, intakes, board)
+        (limiter, intakes)
     }
 
     /// Runs until everybody who could send a request has gone and the last slot is free.

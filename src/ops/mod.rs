@@ -5,3 +5,6 @@ pub mod log;
 pub mod metric_names;
 pub mod metrics;
 pub mod process;
+pub mod journal;
+pub mod pages;
+pub mod status;

@@ -53,7 +53,7 @@ impl Outbox {
 pub fn relay<R: Read>(job: &mut Job, call: &Call, answer: Answer<R>, clock: Clock, patience: Duration) -> (Outcome, Next) {
     let status = answer.parts.status.as_u16();
     let asked = Asked {
-        method: job.head.method(),
+        is_head: job.head.method() == "HEAD",
         is_http_10: job.head.is_http_10(),
         keep_alive: job.may_persist(),
     };

@@ -214,7 +214,7 @@ impl Courier {
     fn retry_after(&self, response: &Response<Body>) -> u64 {
         let told = header(response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
-        let wait = told.unwrap_or_else(|| self.board.read().retry_after());
+        let wait = told.unwrap_or_else(|| self.board.expected_wait());
         (wait.as_secs_f64().ceil() as u64).clamp(1, 60)
     }
 
