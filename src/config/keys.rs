@@ -6,7 +6,7 @@
 use super::Config;
 use super::choices::{ADAPTIVE, FULL_POLICIES, LIMIT_UNMATCHED, LOG_FORMATS, LOG_LEVELS, name};
 use super::raw::Raw;
-use super::render::{agents, ip, list, optional, retry_on, seconds, secret, size, text, tokens, word};
+use super::values::{agents, ip, list, optional, retry_on, seconds, secret, size, text, tokens, word};
 
 /// One key of the configuration.
 #[derive(Clone, Copy, Debug)]
