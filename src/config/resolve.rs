@@ -10,7 +10,8 @@ use super::raw::{self, Given};
 use super::reader::Reader;
 use super::spelling;
 use super::{
-    Clients, Config, Front, FullPolicy, Listen, Log, Passthrough, Queue, Rate, Retreat, Routing, Upstream,
+    BaseUrl, Clients, Config, Front, FullPolicy, Listen, Log, Passthrough, Queue, Rate, Retreat, Routing,
+    Upstream,
 };
 
 /// The largest rate and burst in requests a minute; above it, a sidecar is not what limits.
@@ -211,14 +212,11 @@ fn advice(config: &Config, r: &mut Reader) {
         let problem = "is empty, so each client's own Authorization is passed on".into();
         warn("upstream_api_key", problem, "set it to let the clients share one key");
     }
-    if upstream.api_key.is_some() && !upstream.url.is_https() && !upstream.url.is_loopback() {
+    let plain = |url: &BaseUrl| !url.is_https() && !url.is_loopback();
+    if upstream.api_key.is_some() && plain(&upstream.url) {
         warn("upstream_url", "sends the key unencrypted".into(), "use https");
     }
-    if passthrough
-        .url
-        .as_ref()
-        .is_some_and(|url| passthrough.api_key.is_some() && !url.is_https() && !url.is_loopback())
-    {
+    if passthrough.api_key.is_some() && passthrough.url.as_ref().is_some_and(plain) {
         warn("passthrough_url", "sends the key unencrypted".into(), "use https");
     }
     if passthrough.api_key.is_some() && passthrough.url.is_none() {

@@ -352,6 +352,7 @@ fn the_table_quotes_the_defaults() {
 fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
     assert_eq!(config(EXAMPLE), Config::default());
     let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let mut places = Vec::new();
     for key in KEYS {
         // A policy that is written down would make the line above it idle.
         let line = match (key.name, key.default) {
@@ -362,15 +363,17 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
         let at =
             lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("`{line}` is missing"));
         assert!(lines[at - 1].starts_with("# "), "{} has no comment", key.name);
+        places.push(at);
     }
+    assert!(places.is_sorted(), "the table and the file have the same order");
 }
 
 #[test]
 fn the_document_holds_the_table() {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
-    let rows: BTreeSet<String> =
+    let rows: Vec<String> =
         DOCUMENT.lines().filter(|line| line.starts_with("| `")).map(String::from).collect();
-    let expected: BTreeSet<String> = KEYS
+    let expected: Vec<String> = KEYS
         .iter()
         .map(|key| {
             let variable = code(key.variable.unwrap_or_default());
