@@ -160,6 +160,8 @@ pub struct Totals {
     pub passthrough: u64,
     /// Limited requests that succeeded.
     pub nvidia_success: u64,
+    /// Limited requests whose client got a 429.
+    pub nvidia_ratelimited: u64,
     /// Requests whose client got a 429.
     pub ratelimited: u64,
     /// Requests refused because the queue was full, displaced ones included.
@@ -313,6 +315,7 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         let of_route =
             |route: Route| self.by_provider[route.index()].iter().map(IntCounter::get).sum::<u64>();
+        let of_nvidia = |status: StatusLabel| self.by_provider[Route::Limited.index()][status as usize].get();
         let of_status =
             |status: StatusLabel| self.by_provider.iter().map(|r| r[status as usize].get()).sum::<u64>();
         let dropped = |reason: DropReason| self.queue_dropped[reason as usize].get();
@@ -321,7 +324,8 @@ impl Metrics {
             total: nvidia + passthrough,
             nvidia,
             passthrough,
-            nvidia_success: self.by_provider[Route::Limited.index()][StatusLabel::Success as usize].get(),
+            nvidia_success: of_nvidia(StatusLabel::Success),
+            nvidia_ratelimited: of_nvidia(StatusLabel::RateLimited),
             ratelimited: of_status(StatusLabel::RateLimited),
             queue_full_rejects: dropped(DropReason::Full) + dropped(DropReason::Displaced),
             upstream_errors: self.upstream_errors.iter().map(UpstreamErrors::sum).sum(),
