@@ -75,7 +75,10 @@ impl StateFile {
         if let Err(error) = &written
             && !self.failing
         {
-            log::error!("cannot write {}: {error}; a restart will not remember the window", self.path.display());
+            log::error!(
+                "cannot write {}: {error}; a restart will not remember the window",
+                self.path.display()
+            );
         }
         self.failing = written.is_err();
     }
@@ -104,14 +107,18 @@ fn read_stamps(text: &str, clock: &Clock) -> io::Result<Vec<(Moment, u32)>> {
         return Ok(Vec::new());
     }
     let Some(lines) = text.strip_prefix(HEADER) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a state file of nvidia-sidecar; move it away"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a state file of nvidia-sidecar; move it away",
+        ));
     };
     let now = clock.now();
     let stamps = lines.lines().filter_map(|line| {
         // A line that a crash cut short, or that a hand has changed, is passed over.
         let (at, count) = line.split_once(' ')?;
         let (secs, millis) = at.split_once('.')?;
-        let unix = Duration::from_secs(secs.parse().ok()?) + Duration::from_millis(millis.parse::<u16>().ok()?.into());
+        let unix = Duration::from_secs(secs.parse().ok()?)
+            + Duration::from_millis(millis.parse::<u16>().ok()?.into());
         // A clock that was set back leaves stamps of the future: they count from now.
         let moment = clock.moment_of_unix(unix)?.min(now);
         (now.since(moment) < MEMORY).then_some((moment, count.parse().ok()?))

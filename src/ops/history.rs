@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::record::RetreatState;
+use crate::limiter::snapshot::RetreatState;
 
 /// Seconds that one point covers.
 const STEP_SECS: u64 = 5;

@@ -3,10 +3,10 @@
 pub mod agents;
 pub mod dashboard;
 pub mod history;
+pub mod journal;
 pub mod log;
 pub mod metric_names;
 pub mod metrics;
-pub mod process;
-pub mod journal;
 pub mod pages;
+pub mod process;
 pub mod status;
