@@ -17,6 +17,7 @@
 //! have to act on, `info` is one line a request and each change of state, `debug` explains a decision, `trace` shows
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
+pub mod alerts;
 pub mod app;
 pub mod cli;
 pub mod clock;
