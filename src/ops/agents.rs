@@ -261,3 +261,137 @@ impl Share {
         if all > 0.0 { hits / all } else { 0.0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use crate::record::tests::answered;
+
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+    fn at(secs: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(secs)
+    }
+
+    fn spec(name: &str, heartbeat: Duration) -> AgentSpec {
+        AgentSpec { name: name.into(), label: "team".into(), heartbeat }
+    }
+
+    fn agents() -> Agents {
+        Agents::new(&[spec("researcher", TEN_MINUTES), spec("writer", TEN_MINUTES)], Moment::ZERO)
+    }
+
+    fn refused() -> Record<'static> {
+        Record { outcome: Outcome::NoTicket, ..answered() }
+    }
+
+    fn of(agents: &Agents, name: &str, now: Moment) -> AgentView {
+        agents.view(now).into_iter().find(|view| view.name == name).unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_stale_after_one_and_a_half_intervals_of_silence() {
+        let mut agents = agents();
+        agents.beat("researcher", None, None, at(100)).unwrap();
+        agents.saw("writer", &answered(), at(100));
+        for name in ["researcher", "writer"] {
+            assert_eq!(of(&agents, name, at(1000)).fresh, Some(true), "{name}");
+            assert_eq!(of(&agents, name, at(1001)).fresh, Some(false), "{name}");
+        }
+        agents.beat("writer", None, None, at(2000)).unwrap();
+        assert_eq!(of(&agents, "writer", at(2001)).fresh, Some(true));
+    }
+
+    #[test]
+    fn an_agent_has_its_time_after_a_restart_before_it_counts_as_stale() {
+        let view = of(&agents(), "writer", at(900));
+        assert_eq!((view.fresh, view.last_seen_seconds), (Some(true), None));
+        assert_eq!(of(&agents(), "writer", at(901)).fresh, Some(false));
+    }
+
+    #[test]
+    fn the_share_of_refusals_is_of_the_last_interval_and_hang_ups_do_not_count() {
+        let mut agents = agents();
+        for _ in 0..3 {
+            agents.saw("writer", &answered(), at(10));
+        }
+        agents.saw("writer", &refused(), at(20));
+        agents.saw("writer", &Record { outcome: Outcome::ClientGone, ..answered() }, at(30));
+        let view = of(&agents, "writer", at(500));
+        assert!((view.ratelimited_share - 0.25).abs() < 1e-9, "{view:?}");
+        assert_eq!(view.requests, 5);
+        assert!(of(&agents, "writer", at(700)).ratelimited_share.abs() < 1e-9);
+    }
+
+    #[test]
+    fn response_time_follows_successes_and_ignores_refusals() {
+        let mut agents = agents();
+        let took = |secs| Record { total: Duration::from_secs(secs), ..answered() };
+        agents.saw("writer", &took(10), at(1));
+        agents.saw("writer", &took(20), at(2));
+        agents.saw("writer", &Record { total: Duration::from_secs(600), ..refused() }, at(3));
+        assert!((of(&agents, "writer", at(3)).response_seconds.unwrap() - 12.0).abs() < 1e-9);
+        assert_eq!(of(&agents, "researcher", at(3)).response_seconds, None);
+    }
+
+    #[test]
+    fn stagnation_grows_from_what_was_reported_until_work_moves_on() {
+        let mut agents = agents();
+        agents.beat("writer", Some(4), Some(Duration::from_secs(50)), at(100)).unwrap();
+        let view = of(&agents, "writer", at(130));
+        assert_eq!((view.pending, view.stagnation_seconds), (Some(4), Some(80.0)));
+        agents.saw("writer", &answered(), at(140));
+        assert_eq!(of(&agents, "writer", at(145)).stagnation_seconds, Some(5.0));
+        agents.beat("writer", None, None, at(150)).unwrap();
+        assert_eq!(of(&agents, "writer", at(150)).pending, Some(4));
+    }
+
+    #[test]
+    fn strangers_are_one_row_without_expectations_and_send_no_heartbeat() {
+        let mut agents = agents();
+        for i in 0..3000 {
+            agents.saw(&format!("stranger-{i}"), &answered(), at(1));
+        }
+        assert_eq!(agents.beat("stranger-1", None, None, at(1)), Err(UnknownAgent));
+        assert_eq!(agents.beat(OTHER, None, None, at(1)), Err(UnknownAgent));
+        let view = agents.view(at(2));
+        assert_eq!(view.len(), 3);
+        let rest = &view[2];
+        assert_eq!((rest.name.as_str(), rest.requests, rest.fresh, rest.pending), (OTHER, 3000, None, None));
+    }
+
+    #[test]
+    fn an_agent_that_stays_in_the_configuration_keeps_its_past() {
+        let mut agents = agents();
+        agents.saw("writer", &answered(), at(1));
+        agents.saw("nobody", &answered(), at(1));
+        let new = AgentSpec { label: "night".into(), ..spec("writer", Duration::from_secs(900)) };
+        agents.reconfigure(&[spec("editor", TEN_MINUTES), new], at(2));
+        let view = agents.view(at(2));
+        let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();
+        assert_eq!(names, [("editor", "team", 0), ("writer", "night", 1), (OTHER, OTHER, 1)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_share_agrees_with_a_list_of_all_requests(
+            events in proptest::collection::vec((0_u64..400, proptest::bool::ANY), 0..200)
+        ) {
+            let mut share = Share::new(Duration::from_secs(120));
+            let mut now = 0;
+            let mut seen = Vec::new();
+            for (pause, hit) in events {
+                now += pause / 10;
+                share.add(hit, at(now));
+                seen.push((now, hit));
+                // Slices of 10 s: the window holds the present one and the eleven before it.
+                let live: Vec<_> = seen.iter().filter(|(t, _)| t / 10 + 12 > now / 10).collect();
+                let hits = live.iter().filter(|(_, hit)| *hit).count();
+                #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+                let expected = hits as f64 / live.len() as f64;
+                proptest::prop_assert!((share.value(at(now)) - expected).abs() < 1e-9);
+            }
+        }
+    }
+}

@@ -41,10 +41,12 @@ export class Chart {
     this.tip.hidden = true;
     this.legend = html('ul', 'legend', document.getElementById(id));
     this.points = [];
+    this.pointed = null;
     new ResizeObserver(() => this.draw()).observe(this.box);
     this.svg.addEventListener('pointermove', event => {
       const at = event.clientX - this.svg.getBoundingClientRect().left;
-      this.point(this.marks?.reduce((best, mark, i) => (Math.abs(mark.x - at) < Math.abs(this.marks[best].x - at) ? i : best), 0));
+      const away = mark => Math.abs(mark.x - at);
+      this.point(this.marks?.reduce((best, mark, i) => (away(mark) < away(this.marks[best]) ? i : best), 0));
     });
     this.svg.addEventListener('pointerleave', () => this.point(null));
     this.svg.addEventListener('blur', () => this.point(null));
@@ -68,9 +70,13 @@ export class Chart {
     const width = Math.floor(this.box.clientWidth);
     if (!width || !this.range) return;
     this.width = width;
-    this.marks = this.stacked ? this.columns() : this.points.map(p => ({ at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column]), shaded: p.retreat_state > 0 }));
+    this.marks = this.stacked ? this.columns() : this.measures();
     const x = at => EDGE.left + (1 - (this.now - at) / this.range) * (width - EDGE.left - EDGE.right);
-    for (const mark of this.marks) { mark.left = Math.max(EDGE.left, x(mark.from)); mark.right = Math.min(width - EDGE.right, x(mark.at)); mark.x = (mark.left + mark.right) / 2; }
+    for (const mark of this.marks) {
+      mark.left = Math.max(EDGE.left, x(mark.from));
+      mark.right = Math.min(width - EDGE.right, x(mark.at));
+      mark.x = (mark.left + mark.right) / 2;
+    }
     this.marks = this.marks.filter(mark => mark.right > mark.left);
     const tall = mark => (this.stacked ? mark.values.reduce((a, b) => a + b, 0) : Math.max(...mark.values));
     const peak = Math.max(this.least, ...this.marks.map(tall));
@@ -91,7 +97,14 @@ export class Chart {
     if (this.stacked) this.drawColumns(bottom); else this.drawLines(bottom);
     this.cursor = svg('line', { class: 'cursor', y1: EDGE.top, y2: bottom, visibility: 'hidden' }, this.svg);
     this.describe();
-    this.point(this.pointed === null || this.pointed === undefined ? null : Math.min(this.pointed, this.marks.length - 1));
+    this.point(this.pointed === null ? null : Math.min(this.pointed, this.marks.length - 1));
+  }
+
+  /** Each point as it was measured. */
+  measures() {
+    return this.points.map(p => ({
+      at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column]), shaded: p.retreat_state > 0,
+    }));
   }
 
   /** Counts summed into at most some sixty columns, as rates per minute. */
@@ -117,7 +130,8 @@ export class Chart {
 
   drawShades(bottom) {
     for (const mark of this.marks.filter(m => m.shaded)) {
-      svg('rect', { class: 'shade', x: mark.left, width: mark.right - mark.left, y: EDGE.top, height: bottom - EDGE.top }, this.svg);
+      const place = { x: mark.left, width: mark.right - mark.left, y: EDGE.top, height: bottom - EDGE.top };
+      svg('rect', { class: 'shade', ...place }, this.svg);
     }
   }
 
@@ -129,7 +143,9 @@ export class Chart {
         if (!value) return;
         const y = this.y(base + value);
         const height = this.y(base) - y;
-        svg('rect', { class: `fill-${this.series[i].tone}`, x: mark.left, width: Math.max(0.5, mark.right - mark.left - gap), y, height: Math.min(height, bottom - y) }, this.svg);
+        const width = Math.max(0.5, mark.right - mark.left - gap);
+        const place = { x: mark.left, width, y, height: Math.min(height, bottom - y) };
+        svg('rect', { class: `fill-${this.series[i].tone}`, ...place }, this.svg);
         base += value;
       });
     }
@@ -156,8 +172,8 @@ export class Chart {
 
   describe() {
     const latest = this.marks.at(-1);
-    const values = latest ? this.series.map((s, i) => `${t()[s.name]} ${this.format(latest.values[i])}`).join(', ') : t().noHistory;
-    this.svg.setAttribute('aria-label', t().chart(t()[this.title], values));
+    const values = latest && this.series.map((s, i) => `${t()[s.name]} ${this.format(latest.values[i])}`).join(', ');
+    this.svg.setAttribute('aria-label', t().chart(t()[this.title], values ?? t().noHistory));
     this.legend.replaceChildren();
     if (this.series.length < 2) return;
     const kind = this.stacked ? 'fill' : 'stroke';
@@ -175,7 +191,7 @@ export class Chart {
 
   /** Shows the values of one mark, or none. */
   point(index) {
-    const mark = index === null || index === undefined ? undefined : this.marks?.[index];
+    const mark = this.marks?.[index ?? -1];
     this.pointed = mark ? index : null;
     this.tip.hidden = !mark;
     this.cursor?.setAttribute('visibility', mark ? 'visible' : 'hidden');
@@ -189,7 +205,7 @@ export class Chart {
       html('span', '', row, t()[s.name]);
       html('b', '', row, this.format(mark.values[i]));
     });
-    const room = this.width - this.tip.offsetWidth - 4;
-    this.tip.style.left = `${Math.max(0, Math.min(room, mark.x > this.width / 2 ? mark.x - this.tip.offsetWidth - 10 : mark.x + 10))}px`;
+    const beside = mark.x > this.width / 2 ? mark.x - this.tip.offsetWidth - 10 : mark.x + 10;
+    this.tip.style.left = `${Math.max(0, beside)}px`;
   }
 }
