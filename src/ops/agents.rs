@@ -3,6 +3,8 @@
 //! Bounded by the configuration: an agent that is not configured is counted under [`OTHER`]. Liveness comes from an
 //! agent's requests and from its heartbeats alike, since an agent that asks is alive.
 
+mod share;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,12 +15,10 @@ use crate::ops::metric_names::OTHER;
 use crate::outcome::StatusLabel;
 use crate::record::Record;
 
+use share::Share;
+
 /// An agent is stale when nothing was heard of it for this many intervals: one may be late, two were missed.
 const FRESH_INTERVALS: f64 = 1.5;
-/// The share of 429s is taken over the agent's interval, and over no less than this.
-const SHARE_WINDOW_MIN: Duration = Duration::from_secs(60);
-/// Slices of that window; the oldest is forgotten as a whole.
-const SLICES: u32 = 12;
 /// Weight of the newest answer in the smoothed response time: the last ten make up nine tenths of it.
 const RESPONSE_WEIGHT: f64 = 0.2;
 
@@ -217,51 +217,6 @@ impl Agent {
     }
 }
 
-/// The share of hits within a rolling window, kept in slices so that it takes the same room for any number of requests.
-#[derive(Debug)]
-struct Share {
-    slice: Duration,
-    /// For each slice which one it is, counted from the clock's origin, and what it has seen.
-    slices: [Slice; SLICES as usize],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slice {
-    number: u64,
-    hits: u32,
-    all: u32,
-}
-
-impl Share {
-    fn new(interval: Duration) -> Share {
-        let slice = interval.max(SHARE_WINDOW_MIN) / SLICES;
-        Share { slice, slices: [Slice::default(); SLICES as usize] }
-    }
-
-    fn number(&self, now: Moment) -> u64 {
-        now.as_nanos() / u64::try_from(self.slice.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn add(&mut self, hit: bool, now: Moment) {
-        let number = self.number(now);
-        let index = usize::try_from(number % u64::from(SLICES)).unwrap_or_default();
-        let slice = &mut self.slices[index];
-        if slice.number != number {
-            *slice = Slice { number, ..Slice::default() };
-        }
-        slice.hits = slice.hits.saturating_add(u32::from(hit));
-        slice.all = slice.all.saturating_add(1);
-    }
-
-    fn value(&self, now: Moment) -> f64 {
-        let number = self.number(now);
-        let live = self.slices.iter().filter(|slice| number.saturating_sub(slice.number) < u64::from(SLICES));
-        let (hits, all) =
-            live.fold((0.0, 0.0), |(hits, all), s| (hits + f64::from(s.hits), all + f64::from(s.all)));
-        if all > 0.0 { hits / all } else { 0.0 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,27 +326,5 @@ mod tests {
         let view = agents.view(at(2));
         let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();
         assert_eq!(names, [("editor", "team", 0), ("writer", "night", 1), (OTHER, OTHER, 1)]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_share_agrees_with_a_list_of_all_requests(
-            events in proptest::collection::vec((0_u64..400, proptest::bool::ANY), 0..200)
-        ) {
-            let mut share = Share::new(Duration::from_secs(120));
-            let mut now = 0;
-            let mut seen = Vec::new();
-            for (pause, hit) in events {
-                now += pause / 10;
-                share.add(hit, at(now));
-                seen.push((now, hit));
-                // Slices of 10 s: the window holds the present one and the eleven before it.
-                let live: Vec<_> = seen.iter().filter(|(t, _)| t / 10 + 12 > now / 10).collect();
-                let hits = live.iter().filter(|(_, hit)| *hit).count();
-                #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
-                let expected = hits as f64 / live.len() as f64;
-                proptest::prop_assert!((share.value(at(now)) - expected).abs() < 1e-9);
-            }
-        }
     }
 }

@@ -44,7 +44,7 @@ async function ask(method, body) {
   try {
     response = await fetch(URL_CONFIG, {
       method, headers, body: body && JSON.stringify(body),
-      cache: 'no-store', credentials: 'omit', signal: AbortSignal.timeout(10_000),
+      cache: 'no-store', signal: AbortSignal.timeout(10_000),
     });
   } catch {
     say('bad', () => t().unreachable);
