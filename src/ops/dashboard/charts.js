@@ -107,20 +107,24 @@ export class Chart {
     }));
   }
 
-  /** Counts summed into at most some sixty columns, as rates per minute. */
+  /** Counts summed into some sixty columns, as rates per minute of the time that a column has points of. */
   columns() {
     const wide = this.range / 60;
     const columns = new Map();
     for (const p of this.points) {
       const at = Math.ceil(p.at / wide) * wide;
-      if (!columns.has(at)) columns.set(at, { at, from: at - wide, values: this.series.map(() => 0) });
-      this.series.forEach((s, i) => { columns.get(at).values[i] += p[s.column] * (60 / wide); });
+      if (!columns.has(at)) columns.set(at, { at, from: at - wide, seconds: 0, values: this.series.map(() => 0) });
+      const column = columns.get(at);
+      column.seconds += this.step;
+      this.series.forEach((s, i) => { column.values[i] += p[s.column]; });
     }
+    for (const column of columns.values()) column.values = column.values.map(count => (count * 60) / column.seconds);
     return [...columns.values()];
   }
 
   drawTimes(x) {
-    const every = this.width < 420 ? this.range / 3 : this.range / 6;
+    // Whole minutes: three labels where it is narrow, five or six where it is wide.
+    const every = this.width < 420 ? this.range / 3 : this.range / (this.range % 360 ? 5 : 6);
     for (let at = Math.ceil((this.now - this.range) / every) * every; at <= this.now; at += every) {
       const place = x(at);
       if (place < EDGE.left + 12 || place > this.width - EDGE.right - 12) continue;
