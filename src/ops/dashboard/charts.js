@@ -118,8 +118,10 @@ export class Chart {
       column.seconds += this.step;
       this.series.forEach((s, i) => { column.values[i] += p[s.column]; });
     }
-    for (const column of columns.values()) column.values = column.values.map(count => (count * 60) / column.seconds);
-    return [...columns.values()];
+    // One point alone says too little of a rate: a column is shown from half its time on.
+    const known = [...columns.values()].filter(column => column.seconds * 2 >= wide);
+    for (const column of known) column.values = column.values.map(count => (count * 60) / column.seconds);
+    return known;
   }
 
   drawTimes(x) {
