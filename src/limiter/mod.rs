@@ -12,6 +12,19 @@
 //! ```
 
 pub mod admission;
+pub mod bucket;
+pub mod climb;
+pub mod estimate;
+pub mod fairness;
+mod feedback;
 pub mod gate;
+pub mod hold;
+pub mod lanes;
+pub mod models;
+pub mod rate;
+pub mod retreat;
 pub mod settings;
+pub mod share;
 pub mod snapshot;
+pub mod store;
+pub mod window;
