@@ -276,12 +276,9 @@ impl Sidecar {
     }
 
     /// Stops: accepts nothing more, finishes what is in flight and what the tickets allow within `drain_timeout`, refuses
-    /// the rest. Tells whether everything ended by itself.
+    /// the rest.
     #[must_use]
-    pub fn stop(self) -> bool {
-        let Sidecar {
-            live, control, limiter, courier, loops, fronts, threads, draining, show, clock, ..
-        } = self;
+    pub fn stop(self) -> End {
         let dead = self.dead.clone();
         let drained = self.drain();
         match (dead.load(Ordering::SeqCst), drained) {
