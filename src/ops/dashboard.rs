@@ -74,6 +74,8 @@ pub struct DashboardSnapshot {
     pub uptime_seconds: f64,
     /// Whether it is ending: no new connections, the queue runs dry.
     pub draining: bool,
+    /// Whether the admin calls need a token, so that the page does not ask without one.
+    pub admin_token_required: bool,
     /// Whether the readiness probe succeeds, and if not, why.
     pub health: HealthView,
     /// Bucket and window.

@@ -4,17 +4,27 @@
 
 import { t, number, percent, span, bytes, clock, switchLanguage, writeTexts } from './texts.js';
 import { Chart } from './charts.js';
-import { startSettings, repeat } from './settings.js';
+import { startSettings, firstLoad, repeat } from './settings.js';
 
 const SILENCE_MS = 5_000;
 const RECONNECT_MS = 3_000;
 /** A stream that is open and silent for so long is dead, whatever the browser believes. */
 const DEAD_MS = 12_000;
 const HOUR = 3600;
+const QUARTER = 900;
+const STATE_TONES = { normal: 'good', retreat: 'bad', recover: 'warn' };
 const PRIORITIES = ['urgent', 'high', 'normal', 'low'];
 
 const by = id => document.getElementById(id);
-const state = { snapshot: null, points: [], step: 5, range: HOUR, heard: 0, started: performance.now() };
+const state = {
+  snapshot: null,
+  /** The history: its points, their columns, the seconds between two. */
+  points: [], columns: null, step: 5,
+  /** The seconds that the charts show, and the ones that somebody chose. */
+  range: HOUR, chosen: null,
+  /** When a snapshot came last, the page was opened and the stream was opened. */
+  heard: 0, started: performance.now(), opened: 0,
+};
 
 function text(id, value) {
   const node = by(id);
@@ -36,10 +46,10 @@ function element(name, className, value) {
 // ---- figures ----
 
 function drawHead(s) {
-  const problems = s.health.problems.map(p => t().problem(t().checks[p.check] ?? p.check, span(p.since_seconds)));
+  const problem = p => t().problem(t().checks[p.check] ?? p.check, span(p.since_seconds));
   if (s.draining) tone('health', t().draining, 'warn');
   else if (s.health.ready) tone('health', t().ready, 'good');
-  else tone('health', [t().notReady, ...problems].join(' · '), 'bad');
+  else tone('health', [t().notReady, ...s.health.problems.map(problem)].join(' · '), 'bad');
   text('facts', t().facts(s.version, span(s.uptime_seconds), number(s.connections), number(s.connections_max)));
   document.title = s.queue.current_size ? `(${s.queue.current_size}) nvidia-sidecar` : 'nvidia-sidecar';
 }
@@ -48,9 +58,10 @@ function drawTiles(s) {
   const retreat = s.retreat;
   text('effective', number(retreat.effective_rpm, 1));
   text('base', retreat.effective_rpm < retreat.base_rpm ? t().ofBase(number(retreat.base_rpm, 1)) : t().perMinute);
-  tone('retreat', t().states[retreat.state] ?? retreat.state, { normal: 'good', retreat: 'bad', recover: 'warn' }[retreat.state] ?? '');
+  tone('retreat', t().states[retreat.state] ?? retreat.state, STATE_TONES[retreat.state] ?? '');
   const held = retreat.held_models;
-  text('held', held.length ? t().held(held.length, held.slice(0, 3).map(h => `${h.model} (${span(h.seconds)})`).join(', ')) : '');
+  const names = held.slice(0, 3).map(h => `${h.model} (${span(h.seconds)})`).join(', ');
+  text('held', held.length ? t().held(held.length, names) : '');
 
   const tokens = s.tokens;
   text('tokens', number(Math.floor(tokens.available)));
@@ -90,7 +101,8 @@ function drawQueue(s) {
     lane.count.textContent = number(depth);
     lane.fill.style.width = `${100 * part(depth, scale)}%`;
   }
-  text('queue-note', t().queueNote(number(queue.max_size), bytes(queue.bytes), bytes(queue.max_bytes), span(queue.oldest_seconds)));
+  const [used, bound] = [bytes(queue.bytes), bytes(queue.max_bytes)];
+  text('queue-note', t().queueNote(number(queue.max_size), used, bound, span(queue.oldest_seconds)));
 }
 
 // ---- tables ----
@@ -165,8 +177,12 @@ const charts = [
     { column: 'effective_rpm', name: 'effective', tone: 'ok', area: true },
     { column: 'base_rpm', name: 'base', tone: 'passed' },
   ], { least: 10, format: v => number(v, 1), shade: true }),
-  new Chart('chart-depth', 'depthOverTime', [{ column: 'queue_depth', name: 'depth', tone: 'ok', area: true }], { least: 4, format: v => number(v, 1) }),
-  new Chart('chart-share', 'shareOverTime', [{ column: 'upstream_429_rate', name: 'share', tone: 'refused', area: true }], { least: 0.05, most: 1, format: percent }),
+  new Chart('chart-depth', 'depthOverTime', [
+    { column: 'queue_depth', name: 'depth', tone: 'ok', area: true },
+  ], { least: 4, format: v => number(v, 1) }),
+  new Chart('chart-share', 'shareOverTime', [
+    { column: 'upstream_429_rate', name: 'share', tone: 'refused', area: true },
+  ], { least: 0.05, most: 1, format: percent }),
 ];
 
 function drawCharts() {
@@ -174,28 +190,34 @@ function drawCharts() {
   if (now) for (const chart of charts) chart.show(state.points, now, state.range, state.step);
 }
 
+const rangeButtons = document.querySelectorAll('[data-range]');
+
 function setRange(seconds) {
   state.range = seconds;
-  for (const button of document.querySelectorAll('[data-range]')) button.setAttribute('aria-pressed', String(Number(button.dataset.range) === seconds));
+  for (const button of rangeButtons) button.setAttribute('aria-pressed', String(Number(button.dataset.range) === seconds));
   drawCharts();
 }
 
-const COLUMNS = ['at', 'ok', 'ratelimited', 'passthrough', 'queue_depth', 'effective_rpm', 'base_rpm', 'tokens', 'upstream_429_rate', 'retreat_state'];
-const point = (values, columns = COLUMNS) => Object.fromEntries(columns.map((name, i) => [name, values[i]]));
+/** A point as an object; the history names the columns. */
+const point = values => Object.fromEntries(state.columns.map((name, i) => [name, values[i]]));
 
 async function loadHistory() {
   try {
     const response = await fetch('dashboard/history', { cache: 'no-store' });
     const history = await response.json();
     state.step = history.step_seconds;
-    state.points = history.points.map(values => point(values, history.columns));
-    drawCharts();
+    state.columns = history.columns;
+    state.points = history.points.map(point);
+    // A young history would be a sliver at the edge of the hour.
+    const first = state.points[0]?.at ?? 0;
+    setRange(state.chosen ?? (first > (state.points.at(-1)?.at ?? 0) - QUARTER ? QUARTER : HOUR));
   } catch { /* the stream brings points too; the next connection asks again */ }
 }
 
 function addPoint(values) {
-  const newest = values && point(values);
-  if (!newest || newest.at <= (state.points.at(-1)?.at ?? 0)) return false;
+  if (!values || !state.columns) return false;
+  const newest = point(values);
+  if (newest.at <= (state.points.at(-1)?.at ?? 0)) return false;
   state.points.push(newest);
   state.points = state.points.filter(p => p.at > newest.at - HOUR);
   return true;
@@ -224,6 +246,7 @@ function connect() {
     drawFigures();
     if (addPoint(state.snapshot.point) || first) drawCharts();
     drawVeil();
+    if (first) firstLoad(state.snapshot.admin_token_required);
   });
   stream.addEventListener('error', () => {
     // The browser reconnects by itself, except after an answer that is no stream, as a 503 while the server drains.
@@ -250,7 +273,9 @@ function drawAll() {
 }
 
 by('language').addEventListener('click', () => { switchLanguage(); drawAll(); });
-for (const button of document.querySelectorAll('[data-range]')) button.addEventListener('click', () => setRange(Number(button.dataset.range)));
+for (const button of rangeButtons) {
+  button.addEventListener('click', () => { state.chosen = Number(button.dataset.range); setRange(state.chosen); });
+}
 setRange(HOUR);
 drawAll();
 startSettings();

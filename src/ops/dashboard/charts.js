@@ -41,10 +41,12 @@ export class Chart {
     this.tip.hidden = true;
     this.legend = html('ul', 'legend', document.getElementById(id));
     this.points = [];
+    this.pointed = null;
     new ResizeObserver(() => this.draw()).observe(this.box);
     this.svg.addEventListener('pointermove', event => {
       const at = event.clientX - this.svg.getBoundingClientRect().left;
-      this.point(this.marks?.reduce((best, mark, i) => (Math.abs(mark.x - at) < Math.abs(this.marks[best].x - at) ? i : best), 0));
+      const away = mark => Math.abs(mark.x - at);
+      this.point(this.marks?.reduce((best, mark, i) => (away(mark) < away(this.marks[best]) ? i : best), 0));
     });
     this.svg.addEventListener('pointerleave', () => this.point(null));
     this.svg.addEventListener('blur', () => this.point(null));
@@ -68,9 +70,13 @@ export class Chart {
     const width = Math.floor(this.box.clientWidth);
     if (!width || !this.range) return;
     this.width = width;
-    this.marks = this.stacked ? this.columns() : this.points.map(p => ({ at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column]), shaded: p.retreat_state > 0 }));
+    this.marks = this.stacked ? this.columns() : this.measures();
     const x = at => EDGE.left + (1 - (this.now - at) / this.range) * (width - EDGE.left - EDGE.right);
-    for (const mark of this.marks) { mark.left = Math.max(EDGE.left, x(mark.from)); mark.right = Math.min(width - EDGE.right, x(mark.at)); mark.x = (mark.left + mark.right) / 2; }
+    for (const mark of this.marks) {
+      mark.left = Math.max(EDGE.left, x(mark.from));
+      mark.right = Math.min(width - EDGE.right, x(mark.at));
+      mark.x = (mark.left + mark.right) / 2;
+    }
     this.marks = this.marks.filter(mark => mark.right > mark.left);
     const tall = mark => (this.stacked ? mark.values.reduce((a, b) => a + b, 0) : Math.max(...mark.values));
     const peak = Math.max(this.least, ...this.marks.map(tall));
@@ -91,23 +97,36 @@ export class Chart {
     if (this.stacked) this.drawColumns(bottom); else this.drawLines(bottom);
     this.cursor = svg('line', { class: 'cursor', y1: EDGE.top, y2: bottom, visibility: 'hidden' }, this.svg);
     this.describe();
-    this.point(this.pointed === null || this.pointed === undefined ? null : Math.min(this.pointed, this.marks.length - 1));
+    this.point(this.pointed === null ? null : Math.min(this.pointed, this.marks.length - 1));
   }
 
-  /** Counts summed into at most some sixty columns, as rates per minute. */
+  /** Each point as it was measured. */
+  measures() {
+    return this.points.map(p => ({
+      at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column]), shaded: p.retreat_state > 0,
+    }));
+  }
+
+  /** Counts summed into some sixty columns, as rates per minute of the time that a column has points of. */
   columns() {
     const wide = this.range / 60;
     const columns = new Map();
     for (const p of this.points) {
       const at = Math.ceil(p.at / wide) * wide;
-      if (!columns.has(at)) columns.set(at, { at, from: at - wide, values: this.series.map(() => 0) });
-      this.series.forEach((s, i) => { columns.get(at).values[i] += p[s.column] * (60 / wide); });
+      if (!columns.has(at)) columns.set(at, { at, from: at - wide, seconds: 0, values: this.series.map(() => 0) });
+      const column = columns.get(at);
+      column.seconds += this.step;
+      this.series.forEach((s, i) => { column.values[i] += p[s.column]; });
     }
-    return [...columns.values()];
+    // One point alone says too little of a rate: a column is shown from half its time on.
+    const known = [...columns.values()].filter(column => column.seconds * 2 >= wide);
+    for (const column of known) column.values = column.values.map(count => (count * 60) / column.seconds);
+    return known;
   }
 
   drawTimes(x) {
-    const every = this.width < 420 ? this.range / 3 : this.range / 6;
+    // Whole minutes: three labels where it is narrow, five or six where it is wide.
+    const every = this.width < 420 ? this.range / 3 : this.range / (this.range % 360 ? 5 : 6);
     for (let at = Math.ceil((this.now - this.range) / every) * every; at <= this.now; at += every) {
       const place = x(at);
       if (place < EDGE.left + 12 || place > this.width - EDGE.right - 12) continue;
@@ -117,7 +136,8 @@ export class Chart {
 
   drawShades(bottom) {
     for (const mark of this.marks.filter(m => m.shaded)) {
-      svg('rect', { class: 'shade', x: mark.left, width: mark.right - mark.left, y: EDGE.top, height: bottom - EDGE.top }, this.svg);
+      const place = { x: mark.left, width: mark.right - mark.left, y: EDGE.top, height: bottom - EDGE.top };
+      svg('rect', { class: 'shade', ...place }, this.svg);
     }
   }
 
@@ -129,7 +149,9 @@ export class Chart {
         if (!value) return;
         const y = this.y(base + value);
         const height = this.y(base) - y;
-        svg('rect', { class: `fill-${this.series[i].tone}`, x: mark.left, width: Math.max(0.5, mark.right - mark.left - gap), y, height: Math.min(height, bottom - y) }, this.svg);
+        const width = Math.max(0.5, mark.right - mark.left - gap);
+        const place = { x: mark.left, width, y, height: Math.min(height, bottom - y) };
+        svg('rect', { class: `fill-${this.series[i].tone}`, ...place }, this.svg);
         base += value;
       });
     }
@@ -156,8 +178,8 @@ export class Chart {
 
   describe() {
     const latest = this.marks.at(-1);
-    const values = latest ? this.series.map((s, i) => `${t()[s.name]} ${this.format(latest.values[i])}`).join(', ') : t().noHistory;
-    this.svg.setAttribute('aria-label', t().chart(t()[this.title], values));
+    const values = latest && this.series.map((s, i) => `${t()[s.name]} ${this.format(latest.values[i])}`).join(', ');
+    this.svg.setAttribute('aria-label', t().chart(t()[this.title], values ?? t().noHistory));
     this.legend.replaceChildren();
     if (this.series.length < 2) return;
     const kind = this.stacked ? 'fill' : 'stroke';
@@ -175,7 +197,7 @@ export class Chart {
 
   /** Shows the values of one mark, or none. */
   point(index) {
-    const mark = index === null || index === undefined ? undefined : this.marks?.[index];
+    const mark = this.marks?.[index ?? -1];
     this.pointed = mark ? index : null;
     this.tip.hidden = !mark;
     this.cursor?.setAttribute('visibility', mark ? 'visible' : 'hidden');
@@ -189,7 +211,7 @@ export class Chart {
       html('span', '', row, t()[s.name]);
       html('b', '', row, this.format(mark.values[i]));
     });
-    const room = this.width - this.tip.offsetWidth - 4;
-    this.tip.style.left = `${Math.max(0, Math.min(room, mark.x > this.width / 2 ? mark.x - this.tip.offsetWidth - 10 : mark.x + 10))}px`;
+    const beside = mark.x > this.width / 2 ? mark.x - this.tip.offsetWidth - 10 : mark.x + 10;
+    this.tip.style.left = `${Math.max(0, beside)}px`;
   }
 }

@@ -5,7 +5,11 @@ import { t } from './texts.js';
 const URL_CONFIG = 'admin/config';
 const KEY = 'sidecar.admin';
 const FIELDS = ['rate_rpm', 'queue_max_size', 'queue_full_policy', 'fallback_enabled_passthrough'];
-const NAMES = { rate_rpm: 'rateRpm', queue_max_size: 'queueMax', queue_full_policy: 'fullPolicy', fallback_enabled_passthrough: 'fallback' };
+/** The texts that name them. */
+const NAMES = {
+  rate_rpm: 'rateRpm', queue_max_size: 'queueMax', queue_full_policy: 'fullPolicy',
+  fallback_enabled_passthrough: 'fallback',
+};
 
 const by = id => document.getElementById(id);
 /** The settings as the server last told them. */
@@ -38,7 +42,10 @@ async function ask(method, body) {
   if (body) headers['Content-Type'] = 'application/json';
   let response;
   try {
-    response = await fetch(URL_CONFIG, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', credentials: 'omit', signal: AbortSignal.timeout(10_000) });
+    response = await fetch(URL_CONFIG, {
+      method, headers, body: body && JSON.stringify(body),
+      cache: 'no-store', signal: AbortSignal.timeout(10_000),
+    });
   } catch {
     say('bad', () => t().unreachable);
     return null;
@@ -96,7 +103,7 @@ async function save(event) {
   return FIELDS.every(key => key in config) ? fill(config) : load();
 }
 
-/** Wires the forms and reads the settings for the first time. */
+/** Wires the forms. */
 export function startSettings() {
   by('settings-form').addEventListener('submit', save);
   by('reload').addEventListener('click', async () => { if (await load()) say('', null); });
@@ -114,5 +121,10 @@ export function startSettings() {
     say('', null);
   });
   by('token').value = token();
-  load();
+}
+
+/** Reads the settings when that can succeed: a question that is sure to be refused is not asked. */
+export function firstLoad(tokenRequired) {
+  if (tokenRequired && !token()) say('warn', () => t().needToken);
+  else load();
 }
