@@ -68,7 +68,6 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
         (500..=599, _) => Verdict::Failed(reason()),
         (_, Some(code)) if RATE_LIMITS.contains(&code) || too_many => Verdict::RateLimited(reason()),
         (_, Some(code)) if code == BAD_REQUEST || UNREADABLE.contains(&code) => Verdict::Refused(reason()),
-        (400 | 413, None) => Verdict::Refused(reason()),
         _ => Verdict::Failed(reason()),
     }
 }
@@ -104,7 +103,6 @@ mod tests {
         assert_eq!(word(429, ""), "rate_limited");
         assert_eq!(word(200, r#"{"code":9499,"msg":"Bad Request"}"#), "refused");
         assert_eq!(word(200, r#"{"code":11246,"msg":"parse card json err"}"#), "refused");
-        assert_eq!(word(413, "too large"), "refused");
     }
 
     #[test]
@@ -112,7 +110,9 @@ mod tests {
         for code in [19001, 19007, 19021, 19022, 19024, 424_242] {
             assert_eq!(word(200, &format!(r#"{{"code":{code},"msg":"no"}}"#)), "failed", "{code}");
         }
-        assert_eq!(word(404, "not found"), "failed");
+        for status in [400, 403, 404, 413] {
+            assert_eq!(word(status, "says something between the bridge and Feishu"), "failed", "{status}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Intake {
     }
 
     fn health(&self) -> Answer {
-        let uptime = self.clock.now().since(self.clock.started()).as_secs_f64();
+        let uptime = self.clock.now().as_secs_f64();
         let waiting: usize = self.outboxes.iter().map(|outbox| outbox.len()).sum();
         let version = env!("CARGO_PKG_VERSION");
         let health = json!({"status": "ok", "uptime": uptime, "version": version, "waiting": waiting});

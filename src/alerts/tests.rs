@@ -249,7 +249,7 @@ fn severities_go_their_ways_and_one_without_a_way_goes_the_others() {
         notify(&bridge, &[alert(severity, "firing", severity)]);
         assert!(feishu.next_post().0.ends_with(bot), "{severity}");
     }
-    drop(bridge);
+    assert_eq!(bridge.stop(), 0);
     let only_critical = self::bridge([(Severity::Critical, feishu.bot("c", None))], TUNING);
     notify(&only_critical, &[alert("a", "firing", "warning")]);
     let (path, message) = feishu.next_post();
@@ -309,7 +309,9 @@ fn what_is_no_webhook_call_is_refused_clearly() {
     let bridge = bridge([(Severity::Critical, feishu.bot("c", None))], TUNING);
     let mut version_5 = payload(&[]);
     version_5["version"] = json!("5");
+    let deep = format!("{{\"version\":{}", "[".repeat(100_000));
     for (body, status, reason) in [
+        (&*deep, 400, "recursion limit"),
         ("not JSON", 400, "not a webhook payload"),
         (&*version_5.to_string(), 400, "unknown payload version \"5\""),
         (&*format!("\"{}\"", "x".repeat(1024 * 1024)), 413, ""),
