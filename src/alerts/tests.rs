@@ -290,6 +290,10 @@ fn a_stop_sends_what_is_queued_whatever_failed_before() {
     feishu.answers([RATE_LIMIT]);
     notify(&bridge, &[alert("a", "firing", "critical")]);
     let first = feishu.next_post();
+    let refused = r#"alert_bridge_deliveries_total{result="rate_limited",severity="critical",way="feishu"}"#;
+    while series(&bridge, refused) == 0.0 {
+        std::thread::yield_now();
+    }
     assert_eq!(bridge.stop(), 0);
     assert_eq!(first, feishu.next_post());
 }
