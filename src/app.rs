@@ -108,6 +108,14 @@ impl fmt::Display for StartError {
 
 impl Error for StartError {}
 
+impl StartError {
+    /// Whether the configuration is to blame, rather than the system.
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, StartError::CaFile(_) | StartError::StateFile(..))
+    }
+}
+
 impl Sidecar {
     /// Builds all parts, binds the ports and starts the threads.
     ///
