@@ -21,3 +21,4 @@ pub mod clock;
 pub mod limiter;
 pub mod outcome;
 pub mod priority;
+pub mod simulate;

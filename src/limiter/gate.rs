@@ -179,6 +179,8 @@ impl<J> Gate<J> {
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
         }
+        // A LOW job may have risen, and is not shed any more.
+        self.note_low(now);
         self.bucket.press(!self.lanes.is_empty(), now);
         Next::Nothing
     }
@@ -418,7 +420,7 @@ impl<J> Gate<J> {
                 Passage::Probe => model.trying = Some(key),
                 Passage::Wait(_) => {
                     let first = model.parked.is_empty();
-                    model.parked.insert((candidate.priority, order), key);
+                    model.parked.insert(order.serial, key);
                     self.store.set_place(key, Place::Parked);
                     if first {
                         self.models.find_wake();
