@@ -14,7 +14,7 @@ use super::rate::Rpm;
 use crate::clock::{Moment, duration_from_secs_f64};
 
 /// Tokens that stay in the bucket while the window blocks.
-const ALLOWANCE: f64 = 2.0;
+const ALLOWANCE: f64 = 1.05;
 /// At high rates the allowance is what comes in this time: tickets are granted in batches as long as a thread's wake-up.
 const ALLOWANCE_TIME: Duration = Duration::from_millis(50);
 /// So that a token which is due is there in spite of rounding: a millionth of a token.

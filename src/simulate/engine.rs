@@ -11,7 +11,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::agents::{Agent, Habit, agents};
-use super::figures::{Figures, POINTS, Peak, Point, Waits, jain, ratio};
+use super::figures::{Figures, POINTS, Peak, Point, WARM_UP, Waits, jain, ratio};
 use super::scenario::Scenario;
 use super::upstream::{Said, Upstream};
 use crate::clock::{Moment, duration_from_secs_f64};
@@ -51,6 +51,15 @@ enum Happening {
     Relayed(Sent),
 }
 
+/// Estimates on arrival, and what came of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimates {
+    count: u64,
+    good: u64,
+    told: Duration,
+    waited: Duration,
+}
+
 /// A run.
 struct Engine<'a> {
     scenario: &'a Scenario,
@@ -66,7 +75,7 @@ struct Engine<'a> {
     figures: Figures,
     peak: Peak,
     taken_by_other: u64,
-    estimates: (u64, u64),
+    estimates: Estimates,
     late_bad_429: u64,
 }
 
@@ -92,9 +101,11 @@ impl<'a> Engine<'a> {
             bad_model_429_per_minute: 0.0,
             good_model_refusals: 0,
             peak_60s: 0,
+            refusals_by_kind: vec![0; scenario.agents.len()],
             waits: Default::default(),
             waits_by_kind: vec![Waits::default(); scenario.agents.len()],
             jain: 1.0,
+            estimate_bias: 1.0,
             estimates_good: 1.0,
             course: vec![Point::default(); POINTS],
         };
@@ -111,7 +122,7 @@ impl<'a> Engine<'a> {
             figures,
             peak: Peak::default(),
             taken_by_other: 0,
-            estimates: (0, 0),
+            estimates: Estimates::default(),
             late_bad_429: 0,
             scenario,
         }
@@ -228,6 +239,7 @@ impl<'a> Engine<'a> {
         let back = self.scenario.upstream.jitter.mul_f64(self.rng.f64());
         let thinking = match said {
             Said::Accepted => {
+                self.served(sent.request);
                 let (least, most) = self.scenario.upstream.answer_secs;
                 self.evenly(least, most)
             }
@@ -255,7 +267,6 @@ impl<'a> Engine<'a> {
         self.gate.report(sent.ticket, report, self.now);
         match said {
             Said::Accepted => {
-                self.served(sent.request);
                 let relay = self.evenly(0.0, 4.0);
                 self.plan(relay, Happening::Relayed(sent));
             }
@@ -281,19 +292,25 @@ impl<'a> Engine<'a> {
         let wait = request.wait.unwrap_or_default();
         agent.served += 1;
         self.figures.served += 1;
+        if request.arrived < Moment::ZERO + WARM_UP {
+            return;
+        }
         self.figures.waits[agent.priority.index()].add(wait);
         self.figures.waits_by_kind[agent.kind].add(wait);
-        if wait > WORTH_ESTIMATING && request.attempts == 1 && request.arrived > Moment::from_secs_f64(120.0)
-        {
+        if wait >= WORTH_ESTIMATING && request.attempts == 1 {
             let off = (request.eta.as_secs_f64() / wait.as_secs_f64() - 1.0).abs();
-            self.estimates.0 += u64::from(off <= 0.2);
-            self.estimates.1 += 1;
+            self.estimates.count += 1;
+            self.estimates.good += u64::from(off <= 0.2);
+            self.estimates.told += request.eta;
+            self.estimates.waited += wait;
         }
     }
 
     fn refuse(&mut self, request: usize, retry_after: Duration) {
         self.figures.client_refusals += 1;
-        let model = self.agents[self.requests[request].agent].model.clone();
+        let agent = &self.agents[self.requests[request].agent];
+        let model = agent.model.clone();
+        self.figures.refusals_by_kind[agent.kind] += 1;
         self.figures.good_model_refusals += u64::from(!self.is_bad(&model));
         self.end(request, retry_after);
     }
@@ -335,8 +352,10 @@ impl<'a> Engine<'a> {
             by_kind.entry(agent.kind).or_default().push(agent.served);
         }
         self.figures.jain = by_kind.values().map(|served| jain(served)).fold(1.0, f64::min);
-        if self.estimates.1 > 0 {
-            self.figures.estimates_good = ratio(self.estimates.0, self.estimates.1);
+        if self.estimates.count > 0 {
+            self.figures.estimates_good = ratio(self.estimates.good, self.estimates.count);
+            self.figures.estimate_bias =
+                self.estimates.told.as_secs_f64() / self.estimates.waited.as_secs_f64();
         }
         self.figures
     }

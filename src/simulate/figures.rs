@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::limiter::rate::whole;
 
+/// Waits and estimates are measured from here on: in the first minute a full bucket lets a burst through, the second one is
+/// where it spreads.
+pub const WARM_UP: Duration = Duration::from_secs(120);
+
 /// How many points the course of a run has.
 pub const POINTS: usize = 240;
 
@@ -34,13 +38,17 @@ pub struct Figures {
     pub good_model_refusals: u64,
     /// The largest number of requests that arrived at the upstream in any 60 s.
     pub peak_60s: usize,
-    /// Waits for a ticket, by priority.
+    /// Refusals that reached the agents of each kind.
+    pub refusals_by_kind: Vec<u64>,
+    /// Waits for a ticket, by priority, of requests after [`WARM_UP`].
     pub waits: [Waits; 4],
-    /// Waits of the agents of each kind.
+    /// The same by the kind of their agents.
     pub waits_by_kind: Vec<Waits>,
     /// Jain's index over the agents of a kind, the lowest of all kinds with two or more.
     pub jain: f64,
-    /// Early estimates within 20 % of what came, as a share; only waits of more than ten seconds count.
+    /// The waits that were estimated on arrival, all together, over those that came; only waits of ten seconds and more.
+    pub estimate_bias: f64,
+    /// The share of these estimates that was within 20 % of what came.
     pub estimates_good: f64,
     /// The course of the run.
     pub course: Vec<Point>,
@@ -60,10 +68,17 @@ pub struct Point {
 }
 
 impl Figures {
-    /// Goodput as a share of the oracle's.
+    /// What the goodput is compared with: the oracle's, or what agents asked for when they left the quota unused.
+    #[must_use]
+    pub fn attainable(&self) -> u64 {
+        let saturated = self.course.iter().filter(|point| point.waiting > 0).count() * 2 > self.course.len();
+        if saturated { self.oracle.max(1) } else { self.oracle.min(self.asked).max(1) }
+    }
+
+    /// Goodput as a share of what was attainable.
     #[must_use]
     pub fn goodput(&self) -> f64 {
-        ratio(self.served, self.oracle.min(self.asked).max(1))
+        ratio(self.served, self.attainable())
     }
 
     /// 429s at the upstream as a share of the requests there.

