@@ -1,7 +1,7 @@
 //! Builds every part and wires them; the only file that knows all stages.
 
 use crate::clock::Clock;
-use crate::config::{self, Config, FullPolicy, LiveConfig, Reloaded};
+use crate::config::{self, Config, LiveConfig, Reloaded};
 use crate::front::event_loop::{EventLoop, OpenConnections, Order};
 use crate::front::intake::{Intake, Wiring};
 use crate::front::link::Home;
@@ -10,7 +10,7 @@ use crate::front::memory::Budget;
 use crate::lifecycle::{self, Threads};
 use crate::limiter::board::Board;
 use crate::limiter::gate::{Gate, Unfit};
-use crate::limiter::settings::{Adaptive, QueueFullPolicy, QueueSettings, RetreatSettings, Settings};
+use crate::limiter::settings::{QueueSettings, RetreatSettings, Settings};
 use crate::limiter::state_file::StateFile;
 use crate::limiter::thread::{Command, Intakes, Limiter, Parts};
 use crate::ops::agents::{AgentSpec, Agents};
@@ -40,6 +40,7 @@ pub struct Sidecar {
     intake: Arc<Intake>,
     limiter: Intakes,
     courier: Arc<Courier>,
+    journal: Arc<Journal>,
     loops: Vec<Loop>,
     threads: Threads,
     clock: Clock,
@@ -72,7 +73,9 @@ impl fmt::Display for StartError {
                 "cannot listen on {address}: the port is taken; stop what listens there or change listen_port or metrics_port"
             ),
             StartError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
-            StartError::StateFile(path, error) => write!(f, "cannot use the state_file {}: {error}", path.display()),
+            StartError::StateFile(path, error) => {
+                write!(f, "cannot use the state_file {}: {error}", path.display())
+            }
             StartError::System(error) => write!(f, "the system refuses a thread or a selector: {error}"),
             StartError::Metrics(error) => write!(f, "the metrics cannot be registered: {error}"),
         }
@@ -88,7 +91,8 @@ impl Sidecar {
     /// When a port, the state file or a thread cannot be had; nothing runs then.
     pub fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
         let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, count| listen::bind(address, count).map_err(|e| StartError::Listen(address, e));
+        let listening =
+            |address, count| listen::bind(address, count).map_err(|e| StartError::Listen(address, e));
         let api = listening(config.listen.address(), loops)?;
         let metrics_door = listening(config.listen.metrics_address(), 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
@@ -98,7 +102,7 @@ impl Sidecar {
             }
             None => None,
         };
-        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.unix(clock.now()))
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.unix())
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let threads = Threads::default();
@@ -130,7 +134,7 @@ impl Sidecar {
             limiter: limiter.clone(),
             pass_through: Arc::new(pass_through),
             pages,
-            journal,
+            journal: journal.clone(),
             budget: Budget::default(),
             clock,
             most_connections,
@@ -142,8 +146,8 @@ impl Sidecar {
             let mut doors = vec![(listener, Door::Api)];
             doors.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Door::Metrics)));
             let (orders, given) = unbounded();
-            let event_loop =
-                EventLoop::new(doors, given, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
+            let event_loop = EventLoop::new(doors, given, open.clone(), intake.clone(), clock)
+                .map_err(StartError::System)?;
             built.push((Loop { orders, home: event_loop.home() }, event_loop));
         }
         let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
@@ -155,7 +159,7 @@ impl Sidecar {
             spawn(format!("loop-{i}"), Box::new(move || event_loop.run()))?;
             handles.push(handle);
         }
-        Ok(Sidecar { live, intake, limiter, courier, loops: handles, threads, clock, addresses })
+        Ok(Sidecar { live, intake, limiter, courier, journal, loops: handles, threads, clock, addresses })
     }
 
     /// Where requests and the operator's pages are served.
@@ -181,7 +185,7 @@ impl Sidecar {
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
     pub fn reload(&self, loaded: Config) -> Result<Reloaded, Unfit> {
-        let merged = crate::config::reload(&self.live.snapshot(), loaded);
+        let merged = config::reload(&self.live.snapshot(), loaded);
         let (answer, answered) = bounded(1);
         let settings = Box::new(limiter_settings(&merged.config));
         self.limiter.command(Command::Reconfigure(settings, answer));
@@ -190,6 +194,16 @@ impl Sidecar {
         self.intake.set_max_in_flight(&merged.config);
         self.live.replace(merged.config.clone());
         Ok(merged)
+    }
+
+    /// Counts a reload in the metrics.
+    pub fn count_reload(&self, succeeded: bool) {
+        let metrics = self.journal.metrics();
+        if succeeded {
+            metrics.reloaded(self.clock.unix());
+        } else {
+            metrics.reload_failed();
+        }
     }
 
     /// Stops: accepts nothing more, finishes what is in flight and what the tickets allow within `drain_timeout`, refuses
@@ -246,7 +260,11 @@ fn most_connections(config: &Config) -> usize {
 }
 
 fn agent_specs(config: &Config) -> Vec<AgentSpec> {
-    let spec = |a: &config::Agent| AgentSpec { name: a.name.clone(), label: a.label.clone(), heartbeat: a.heartbeat };
+    let spec = |a: &config::Agent| AgentSpec {
+        name: a.name.clone(),
+        label: a.label.clone(),
+        heartbeat: a.heartbeat,
+    };
     config.agents.iter().map(spec).collect()
 }
 
@@ -261,19 +279,12 @@ fn limiter_settings(config: &Config) -> Settings {
         queue: QueueSettings {
             max_size: queue.max_size,
             max_bytes: queue.max_bytes,
-            full_policy: match queue.full_policy {
-                FullPolicy::Passthrough => QueueFullPolicy::Passthrough,
-                FullPolicy::Reject => QueueFullPolicy::Reject,
-                FullPolicy::DropLowest => QueueFullPolicy::DropLowest,
-            },
+            full_policy: queue.full_policy,
             low_priority_timeout: queue.low_timeout,
             aging: queue.aging.unwrap_or_default(),
         },
         retry_after_cap: upstream.retry_after_cap,
-        adaptive: match retreat.adaptive {
-            config::Adaptive::Specified => Adaptive::Specified,
-            config::Adaptive::Learned => Adaptive::Learned,
-        },
+        adaptive: retreat.adaptive,
         retreat: RetreatSettings {
             window: retreat.window,
             threshold: retreat.threshold_429,

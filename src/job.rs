@@ -117,7 +117,8 @@ impl Job {
     /// A job for a complete request.
     #[must_use]
     pub fn new(origin: Origin, head: Head, body: Body, line: Line, journal: Arc<Journal>) -> Job {
-        let Origin { id, request_id, client, model, priority, route, destination, arrived, deadline } = origin;
+        let Origin { id, request_id, client, model, priority, route, destination, arrived, deadline } =
+            origin;
         Job {
             id,
             head,
@@ -218,7 +219,8 @@ impl Job {
         if self.route == Route::Limited {
             fields.extend(self.course_fields());
         }
-        let extra_fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let extra_fields: Vec<(&str, &str)> =
+            fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let answer = ErrorAnswer {
             outcome,
             message,
@@ -266,7 +268,12 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         if !self.line.settled {
-            self.refuse_in_place(Outcome::Internal, "the sidecar lost this request; this is a defect", None, &[]);
+            self.refuse_in_place(
+                Outcome::Internal,
+                "the sidecar lost this request; this is a defect",
+                None,
+                &[],
+            );
         }
     }
 }

@@ -1,9 +1,7 @@
-//! The command line: flags, configuration, start, wait for a signal, stop.
+//! The command line as a table of contents: what the user asks for, and the exit status of it.
 
-use nvidia_sidecar::app::Sidecar;
 use nvidia_sidecar::cli::{self, Command, EXIT_USAGE};
-use nvidia_sidecar::clock::Clock;
-use nvidia_sidecar::config::{self, Environment};
+use nvidia_sidecar::{config, healthcheck, service};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,16 +12,18 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    let environment = config::Environment::of_process();
     match command {
-        Command::Run { config } => {
-            let loaded = config::load(config.as_deref(), &Environment::of_process()).unwrap();
-            let sidecar = Sidecar::start(loaded.config, Clock::start()).unwrap();
-            eprintln!("listening on {}", sidecar.api_address());
-            let mut signals = signal_hook::iterator::Signals::new([15, 2]).unwrap();
-            signals.forever().next();
-            eprintln!("clean: {}", sidecar.stop());
-            ExitCode::SUCCESS
-        }
-        _ => ExitCode::from(EXIT_USAGE),
+        Command::Run { config } => service::run(config, environment),
+        Command::Check { config } => service::check(config.as_deref(), &environment),
+        Command::Healthcheck(asked) => healthcheck::run(&asked, &environment),
+        Command::Demo(_) => ExitCode::from(EXIT_USAGE),
+        Command::Version => print(&cli::version()),
+        Command::Help => print(cli::HELP.trim_end()),
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
 }

@@ -42,11 +42,3 @@ pub(super) fn find<T: Copy>(choices: Choices<T>, word: &str) -> Option<T> {
 pub(super) fn name<T: PartialEq + Copy>(choices: Choices<T>, value: T) -> &'static str {
     choices.iter().find(|(_, choice)| *choice == value).map_or("", |(name, _)| name)
 }
-
-impl FullPolicy {
-    /// The policy's name in configuration, status and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        name(FULL_POLICIES, self)
-    }
-}

@@ -9,53 +9,67 @@ use super::notice::{Notice, Source};
 use super::raw::{self, Given, Raw};
 use super::{keys, spelling};
 
-/// The largest configuration file in bytes; a real one has a few thousand.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The largest configuration file in bytes. A real one has a few thousand; the parser's time grows with the square of
+/// the nesting, so that a megabyte of brackets would take it half a minute.
+const MAX_FILE_BYTES: u64 = 256 << 10;
 
-/// Reads the file at `path`.
-pub(super) fn load(path: &Path) -> Result<Given, Vec<Notice>> {
-    let one = |problem: String, remedy: &str| vec![Notice::of_file(path, 0, problem, remedy)];
-    let bytes = read(path).map_err(|error| {
+/// The most top-level keys, so that a file of another kind is one fault and not thousands.
+const MAX_KEYS: usize = 200;
+
+/// Reads the file at `path`; what is wrong goes to `faults`, and the rest is given.
+pub(super) fn load(path: &Path, faults: &mut Vec<Notice>) -> Given {
+    match read(path) {
+        Ok(text) => parse(&text, path, faults),
+        Err(fault) => {
+            faults.push(fault);
+            Given::default()
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Notice> {
+    let fault = |problem: String, remedy: &str| Notice::of_file(path, 0, problem, remedy);
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "name an existing file with --config or SIDECAR_CONFIG",
             io::ErrorKind::PermissionDenied => "let the sidecar's user read it",
             _ => "name a readable file with --config or SIDECAR_CONFIG",
         };
-        one(format!("cannot be read: {error}"), remedy)
+        fault(format!("cannot be read: {error}"), remedy)
     })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(one(format!("is larger than {MAX_FILE_BYTES} bytes"), "name a configuration file"));
+        return Err(fault(format!("is larger than {MAX_FILE_BYTES} bytes"), "name a configuration file"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| one("is not UTF-8 text".into(), "save it as UTF-8"))?;
-    parse(&text, path)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    String::from_utf8(bytes).map_err(|_| fault("is not UTF-8 text".into(), "save it as UTF-8"))
 }
 
 /// Reads a file's text; `path` is for the notices.
-pub(super) fn parse(text: &str, path: &Path) -> Result<Given, Vec<Notice>> {
+pub(super) fn parse(text: &str, path: &Path, faults: &mut Vec<Notice>) -> Given {
+    // Windows editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let entries = entries(text, path).map_err(|fault| vec![fault])?;
-    let path = Arc::new(path.to_path_buf());
     let mut given = Given::default();
-    let mut faults = Vec::new();
-    for (name, value) in entries {
-        let Some(key) = keys::find(&name) else {
-            faults.push(unknown(&name, Source::File(Arc::clone(&path), line_of(text, &name, 0))));
-            continue;
-        };
-        if given.0.contains_key(key.name) {
-            let source = Source::File(Arc::clone(&path), line_of(text, &name, 1));
-            faults.push(Notice::new(source, "stands there twice", "keep one of them").about(key.name));
-            continue;
+    let entries = match entries(text, path) {
+        Ok(entries) => entries,
+        Err(fault) => {
+            faults.push(fault);
+            return given;
         }
-        given.0.insert(key.name, (value, Source::File(Arc::clone(&path), line_of(text, &name, 0))));
+    };
+    let path = Arc::new(path.to_path_buf());
+    let source = |name: &str, nth| Source::File(Arc::clone(&path), line_of(text, name, nth));
+    for (name, value) in entries {
+        match keys::find(&name) {
+            None => faults.push(unknown(&name, source(&name, 0))),
+            Some(key) if given.0.contains_key(key.name) => {
+                faults.push(
+                    Notice::new(source(&name, 1), "stands there twice", "keep one of them").about(key.name),
+                );
+            }
+            Some(key) => drop(given.0.insert(key.name, (value, source(&name, 0)))),
+        }
     }
-    if faults.is_empty() { Ok(given) } else { Err(faults) }
+    given
 }
 
 fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
@@ -65,6 +79,10 @@ fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
         return Ok(Vec::new());
     }
     match raw::read(serde_yaml::Deserializer::from_str(text)) {
+        Ok(Raw::Map(entries)) if entries.len() > MAX_KEYS => {
+            let problem = format!("holds {} keys", entries.len());
+            Err(Notice::of_file(path, 0, problem, "docs/CONFIGURATION.md lists those there are"))
+        }
         Ok(Raw::Map(entries)) => Ok(entries),
         Ok(Raw::Null) => Ok(Vec::new()),
         Ok(_) => {
@@ -72,7 +90,7 @@ fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
         }
         Err(error) => {
             let line = error.location().map_or(0, |at| at.line());
-            let problem = format!("is no valid YAML: {}", spelling::one_line(&error.to_string()));
+            let problem = format!("is no valid YAML: {}", spelling::shown_text(&error.to_string()));
             Err(Notice::of_file(path, line, problem, "correct this line or the one before it"))
         }
     }

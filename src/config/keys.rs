@@ -6,7 +6,7 @@
 use super::Config;
 use super::choices::{ADAPTIVE, FULL_POLICIES, LIMIT_UNMATCHED, LOG_FORMATS, LOG_LEVELS, name};
 use super::raw::Raw;
-use super::render::{agents, ip, list, optional, retry_on, seconds, secret, size, text, tokens, word};
+use super::values::{agents, ip, list, optional, retry_on, seconds, secret, size, text, tokens, word};
 
 /// One key of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ const fn restart(
     Key { reload: Reload::Restart, ..live(name, variable, default, value, doc) }
 }
 
-/// All keys, grouped as the example file groups them.
+/// All keys, in the order of the example file and of the documentation.
 pub static KEYS: &[Key] = &[
     restart(
         "listen_host",
@@ -156,27 +156,6 @@ pub static KEYS: &[Key] = &[
         "The longest, in seconds, that an upstream's `Retry-After` holds a model, 0 to 3600.",
     ),
     live(
-        "passthrough_url",
-        "SIDECAR_PASSTHROUGH_URL",
-        "",
-        |c| optional(c.passthrough.url.as_ref().map(ToString::to_string)),
-        "Where requests go that are not limited. Without one, to `upstream_url`.",
-    ),
-    live(
-        "passthrough_api_key",
-        "SIDECAR_PASSTHROUGH_API_KEY",
-        "",
-        |c| secret(c.passthrough.api_key.as_ref()),
-        "The key for `passthrough_url`. Without one, the client's own `Authorization` is passed on there.",
-    ),
-    live(
-        "passthrough_max_in_flight",
-        "SIDECAR_PASSTHROUGH_MAX_IN_FLIGHT",
-        "256",
-        |c| size(c.passthrough.max_in_flight),
-        "Pass-through requests at one time, 1 to 4096; each has a thread.",
-    ),
-    live(
         "nvidia_gateways",
         "SIDECAR_NVIDIA_GATEWAYS",
         "[nvidia, nvidia-gateway, nvidiavx, nvidiavx18088980513]",
@@ -198,6 +177,27 @@ pub static KEYS: &[Key] = &[
         "Whether an inference request without a known prefix is limited: `always`, `never`, or `auto`, which is when it would go to a host under nvidia.com.",
     ),
     live(
+        "passthrough_url",
+        "SIDECAR_PASSTHROUGH_URL",
+        "",
+        |c| optional(c.passthrough.url.as_ref().map(ToString::to_string)),
+        "Where requests go that are not limited. Without one, to `upstream_url`.",
+    ),
+    live(
+        "passthrough_api_key",
+        "SIDECAR_PASSTHROUGH_API_KEY",
+        "",
+        |c| secret(c.passthrough.api_key.as_ref()),
+        "The key for `passthrough_url`. Without one, the client's own `Authorization` is passed on there.",
+    ),
+    live(
+        "passthrough_max_in_flight",
+        "SIDECAR_PASSTHROUGH_MAX_IN_FLIGHT",
+        "256",
+        |c| size(c.passthrough.max_in_flight),
+        "Pass-through requests at one time, 1 to 4096; each has a thread.",
+    ),
+    live(
         "queue_max_size",
         "SIDECAR_QUEUE_MAX",
         "500",
@@ -210,6 +210,20 @@ pub static KEYS: &[Key] = &[
         "67108864",
         |c| size(c.queue.max_bytes),
         "Bytes of waiting requests, 1024 to 1099511627776.",
+    ),
+    live(
+        "fallback_enabled_passthrough",
+        "SIDECAR_FALLBACK_PASSTHROUGH",
+        "true",
+        |c| Raw::Bool(c.queue.fallback_passthrough),
+        "Chooses the default of `queue_full_policy`: true is `passthrough`, false is `reject`.",
+    ),
+    live(
+        "queue_full_policy",
+        "SIDECAR_QUEUE_POLICY",
+        "passthrough",
+        |c| word(name(FULL_POLICIES, c.queue.full_policy)),
+        "What a request meets when the queue is full: `passthrough` lets it wait outside the queue, `reject` answers 503, `drop_lowest` removes the newest request of the lowest priority. The default follows `fallback_enabled_passthrough`.",
     ),
     live(
         "queue_timeout",
@@ -231,20 +245,6 @@ pub static KEYS: &[Key] = &[
         "30",
         |c| seconds(c.queue.aging.unwrap_or_default()),
         "Seconds after which a waiting request rises one priority, up to 86400; 0 is off.",
-    ),
-    live(
-        "fallback_enabled_passthrough",
-        "SIDECAR_FALLBACK_PASSTHROUGH",
-        "true",
-        |c| Raw::Bool(c.queue.fallback_passthrough),
-        "Chooses the default of `queue_full_policy`: true is `passthrough`, false is `reject`.",
-    ),
-    live(
-        "queue_full_policy",
-        "SIDECAR_QUEUE_POLICY",
-        "passthrough",
-        |c| word(name(FULL_POLICIES, c.queue.full_policy)),
-        "What a request meets when the queue is full: `passthrough` lets it wait outside the queue, `reject` answers 503, `drop_lowest` removes the newest request of the lowest priority. The default follows `fallback_enabled_passthrough`.",
     ),
     live(
         "adaptive",

@@ -13,6 +13,7 @@ mod choices;
 mod env;
 mod file;
 mod keys;
+mod lists;
 mod live;
 mod notice;
 mod placeholder;
@@ -26,6 +27,7 @@ mod spelling;
 mod tests;
 mod tree;
 mod url;
+mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -64,14 +66,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Fa
     let path = path.map(Path::to_path_buf).or_else(|| environment.path(CONFIG_VARIABLE));
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
-    let mut given = match path.as_deref().map(file::load) {
-        Some(Ok(given)) => given,
-        Some(Err(found)) => {
-            faults.extend(found);
-            raw::Given::default()
-        }
-        None => raw::Given::default(),
-    };
+    let mut given = path.as_deref().map(|path| file::load(path, &mut faults)).unwrap_or_default();
     given.overlay(environment.values(&mut faults, &mut warnings));
     let resolved = resolve::resolve(&Config::default(), given);
     warnings.extend(resolved.warnings);

@@ -10,7 +10,7 @@ use super::choices::{self, Choices};
 use super::notice::{Notice, Source};
 use super::raw::{Given, Raw};
 use super::spelling::shown_text;
-use super::{BaseUrl, Secret, placeholder};
+use super::{BaseUrl, Secret, keys, placeholder};
 
 /// Why a value does not fit its key.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ impl Misfit {
         Misfit { problem: problem.into(), remedy: remedy.into(), out_of_range: false }
     }
 
-    fn wrong_type(value: &Raw, needs: &str) -> Misfit {
-        Misfit::new(format!("is {}, which is not {needs}", shown(value)), format!("give it {needs}"))
+    pub(super) fn wrong_type(value: &Raw, needs: &str) -> Misfit {
+        Misfit::new(format!("is {}", shown(value)), format!("it has to be {needs}"))
     }
 }
 
@@ -94,8 +94,9 @@ impl Reader {
         match convert(value) {
             Ok(value) => value,
             Err(misfit) if misfit.out_of_range && !self.strict => {
-                let warning =
-                    self.notice(key, misfit.problem, format!("the default applies; {}", misfit.remedy));
+                let default = keys::find(key).map_or("", |key| key.default);
+                let remedy = format!("{}, and the default, {default}, applies", misfit.remedy);
+                let warning = self.notice(key, misfit.problem, remedy);
                 self.warnings.push(warning);
                 fallback
             }
@@ -309,8 +310,8 @@ fn seconds(value: &Raw, range: &RangeInclusive<f64>) -> Result<Duration, Misfit>
 
 fn out_of_range(value: &Raw, needs: &str) -> Misfit {
     Misfit {
-        problem: format!("is {}, which is out of range", shown(value)),
-        remedy: format!("give it {needs}"),
+        problem: format!("is {}, out of range", shown(value)),
+        remedy: format!("it has to be {needs}"),
         out_of_range: true,
     }
 }

@@ -66,3 +66,27 @@ pub(super) fn shown_text(text: &str) -> String {
 fn looks_secret(text: &str) -> bool {
     ["nvapi-", "sk-", "Bearer "].iter().any(|mark| text.contains(mark))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_finds_its_neighbour_and_a_foreign_one_none() {
+        let keys = || ["rate_rpm", "queue_max_size", "listen_port"].into_iter();
+        assert_eq!(nearest("rate-rpm", keys()), Some("rate_rpm"));
+        assert_eq!(nearest("Queue_Max", keys()), None);
+        assert_eq!(nearest("queue_maxsize", keys()), Some("queue_max_size"));
+        assert_eq!(nearest("", keys()), None);
+        assert_eq!(nearest("x", std::iter::empty()), None);
+        assert_eq!(edits("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn what_is_shown_is_one_bounded_line_without_stray_keys() {
+        assert_eq!(shown_text("a\nb\u{1b}[0m"), "`a\\nb\\u{1b}[0m`");
+        assert_eq!(shown_text(&"x".repeat(200)).chars().count(), MAX_SHOWN + 3);
+        assert_eq!(shown_text("nvapi-0123456789"), "`nvap…`");
+        assert_eq!(shown_name("rate rpm: 0123456789"), "`rate…`");
+    }
+}

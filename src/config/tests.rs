@@ -20,10 +20,7 @@ fn load_text(file: &str, variables: &[(&str, &str)]) -> Result<(Config, Vec<Stri
     let lines = |notices: &[Notice]| notices.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
-    let mut given = file::parse(file, Path::new("test.yaml")).unwrap_or_else(|found| {
-        faults.extend(found);
-        raw::Given::default()
-    });
+    let mut given = file::parse(file, Path::new("test.yaml"), &mut faults);
     let environment: Environment = variables.iter().copied().collect();
     given.overlay(environment.values(&mut faults, &mut warnings));
     let Resolved { config, warnings: more, faults: others } = resolve(&Config::default(), given);
@@ -115,11 +112,10 @@ fn all_faults_come_at_once_with_place_key_value_and_remedy() {
         [
             "test.yaml:3: unknown key `rate_rmp`; did you mean `rate_rpm`?",
             "test.yaml:6: log_level stands there twice; keep one of them",
-            "test.yaml:2: listen_port is `70000`, which is out of range; give it a whole number from 0 to 65535",
-            "SIDECAR_MAX_ATTEMPTS: max_attempts is `many`, which is not a whole number from 1 to 100; \
-             give it a whole number from 1 to 100",
-            "test.yaml:5: log_level is the text `loud`, which is not one of ERROR, WARN, WARNING, INFO, DEBUG, TRACE, \
-             OFF; give it one of ERROR, WARN, WARNING, INFO, DEBUG, TRACE, OFF",
+            "test.yaml:2: listen_port is `70000`, out of range; it has to be a whole number from 0 to 65535",
+            "SIDECAR_MAX_ATTEMPTS: max_attempts is `many`; it has to be a whole number from 1 to 100",
+            "test.yaml:7: queue_timeout is the text `5`; it has to be seconds from 0.001 to 86400",
+            "test.yaml:5: log_level is the text `loud`; it has to be one of ERROR, WARN, WARNING, INFO, DEBUG, TRACE, OFF",
         ]
         .map(String::from)
     );
@@ -145,6 +141,7 @@ fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_ty
         assert_eq!((config.rate.rpm, config.queue.max_size), (rpm, size), "{line}");
         assert_eq!(config.upstream.timeout, Duration::from_secs(timeout), "{line}");
         let in_range = line.ends_with("10000000") || line.ends_with(" 300");
+        assert!(warnings.iter().all(|line| line.contains("applies")), "{warnings:?}");
         assert_eq!(warnings.len(), usize::from(!in_range), "{line}: {warnings:?}");
     }
     for line in
@@ -224,6 +221,7 @@ fn no_notice_repeats_a_secret() {
         format!("upstream_api_key=nvapi-{secret}\nrate_rpm: 1"),
         format!("upstream_api_key: *{secret}"),
         format!("agents: [{{name: a, token: {secret}}}]"),
+        format!("client_tokens: {{nvapi-{secret}: [*nowhere]}}"),
     ];
     for file in &files {
         let found = faults(file).join("\n");
@@ -269,6 +267,8 @@ fn a_bomb_of_aliases_or_brackets_is_refused_before_it_fills_the_memory() {
     }
     assert_eq!(faults(&bomb).len(), 1);
     assert_eq!(faults(&format!("agents: {}", "[".repeat(20_000))).len(), 1);
+    let many: String = (0..20_000).map(|i| format!("k{i}: 1\n")).collect();
+    assert_eq!(faults(&many), ["test.yaml: holds 20000 keys; docs/CONFIGURATION.md lists those there are"]);
 }
 
 #[test]
@@ -352,6 +352,7 @@ fn the_table_quotes_the_defaults() {
 fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
     assert_eq!(config(EXAMPLE), Config::default());
     let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let mut places = Vec::new();
     for key in KEYS {
         // A policy that is written down would make the line above it idle.
         let line = match (key.name, key.default) {
@@ -362,15 +363,17 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
         let at =
             lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("`{line}` is missing"));
         assert!(lines[at - 1].starts_with("# "), "{} has no comment", key.name);
+        places.push(at);
     }
+    assert!(places.is_sorted(), "the table and the file have the same order");
 }
 
 #[test]
 fn the_document_holds_the_table() {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
-    let rows: BTreeSet<String> =
+    let rows: Vec<String> =
         DOCUMENT.lines().filter(|line| line.starts_with("| `")).map(String::from).collect();
-    let expected: BTreeSet<String> = KEYS
+    let expected: Vec<String> = KEYS
         .iter()
         .map(|key| {
             let variable = code(key.variable.unwrap_or_default());
@@ -406,7 +409,7 @@ fn a_patch_changes_all_it_names_or_nothing() {
     assert_eq!(config.queue.full_policy, FullPolicy::Reject);
     let found = patched(r#"{"rate_rpm": 0, "admin_token": "x", "queue_max_size": "9"}"#).expect_err("faulty");
     assert_eq!(found.notices().len(), 3, "{found}");
-    assert!(found.to_string().contains("rate_rpm is `0`, which is out of range"), "{found}");
+    assert!(found.to_string().contains("rate_rpm is `0`, out of range"), "{found}");
 }
 
 /// Text that is near enough to a configuration file to get past the parser now and then.

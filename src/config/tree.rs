@@ -8,6 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{BaseUrl, Secret};
+pub use crate::limiter::settings::{Adaptive, QueueFullPolicy as FullPolicy};
 
 /// The whole configuration. Its `Debug` masks secrets.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,17 +179,6 @@ pub struct Queue {
     pub aging: Option<Duration>,
 }
 
-/// What happens to a request that finds the queue full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FullPolicy {
-    /// It waits for a ticket behind the queued ones of its priority.
-    Passthrough,
-    /// It is refused with 503.
-    Reject,
-    /// The newest job of the lowest priority makes room.
-    DropLowest,
-}
-
 /// When the rate goes down and how it comes back. Shares are between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retreat {
@@ -208,15 +198,6 @@ pub struct Retreat {
     pub recover_threshold: f64,
     /// `recover_increment_rpm`: the step up.
     pub recover_increment_rpm: u32,
-}
-
-/// Which rule steers the rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adaptive {
-    /// The NORMAL, RETREAT and RECOVER states with the figures of [`Retreat`].
-    Specified,
-    /// The same bounds, but the rate at which refusals began is remembered and probed.
-    Learned,
 }
 
 /// Bounds on what clients may open and send.

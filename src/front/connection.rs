@@ -52,6 +52,15 @@ enum State {
     Lingering,
 }
 
+/// What a connection needs of its loop while it is driven.
+pub(super) struct Turn<'a> {
+    pub(super) intake: &'a Intake,
+    pub(super) registry: &'a Registry,
+    /// One buffer for all connections of a loop.
+    pub(super) scratch: &'a mut [u8],
+    pub(super) now: Moment,
+}
+
 /// A client connection as its loop sees it.
 pub(super) struct Connection {
     link: Arc<Link>,
@@ -71,7 +80,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, peer: IpAddr, door: Door, place: (usize, u32), home: &Arc<Home>, now: Moment, share: Share) -> Connection {
+    pub(super) fn new(
+        socket: TcpStream,
+        peer: IpAddr,
+        door: Door,
+        place: (usize, u32),
+        home: &Arc<Home>,
+        now: Moment,
+        share: Share,
+    ) -> Connection {
         let (token, generation) = place;
         Connection {
             link: Arc::new(Link::new(socket, token, generation, home.clone())),
@@ -124,62 +141,67 @@ impl Connection {
 
     /// The selector says that something happened. `closed`: the client has sent its last byte, which while a request is
     /// under way means that it has hung up (as nginx and Go's net/http take it too).
-    pub(super) fn on_event(&mut self, closed: bool, intake: &Intake, registry: &Registry, scratch: &mut [u8], now: Moment) -> Fate {
-        let fate = self.drive(intake, registry, scratch, now);
-        if closed && let State::Lent { job } = self.state && self.link.is_lent() && self.link.hangup().cancel() {
-            intake.cancel(job);
+    pub(super) fn on_event(&mut self, closed: bool, turn: &mut Turn<'_>) -> Fate {
+        let fate = self.drive(turn);
+        if closed
+            && let State::Lent { job } = self.state
+            && self.link.is_lent()
+            && self.link.hangup().cancel()
+        {
+            turn.intake.cancel(job);
         }
         fate
     }
 
     /// The holder has given the connection back with a message.
-    pub(super) fn on_return(&mut self, answer: Vec<u8>, next: Next, intake: &Intake, registry: &Registry, scratch: &mut [u8], now: Moment) -> Fate {
+    pub(super) fn on_return(&mut self, answer: Vec<u8>, next: Next, turn: &mut Turn<'_>) -> Fate {
         self.link.take_back();
         if next == Next::Abort {
             return Fate::Close;
         }
-        self.begin_writing(answer, next, now + intake.client_timeout());
-        self.drive(intake, registry, scratch, now)
+        self.begin_writing(answer, next, turn);
+        self.drive(turn)
     }
 
     /// The deadline has passed.
-    pub(super) fn on_deadline(&mut self, intake: &Intake, registry: &Registry, scratch: &mut [u8], now: Moment) -> Fate {
+    pub(super) fn on_deadline(&mut self, turn: &mut Turn<'_>) -> Fate {
         match self.state {
             State::Reading if self.reader.progress() != Progress::Idle => {
                 let what = if self.reader.progress() == Progress::Head { "head" } else { "body" };
                 let message = format!("the request's {what} did not arrive within client_timeout");
-                self.refuse(Outcome::Invalid(408), &message, intake, now);
-                self.drive(intake, registry, scratch, now)
+                self.refuse(Outcome::Invalid(408), &message, turn);
+                self.drive(turn)
             }
             // A connection that was given back by re-arming says nothing until its next request; its rest begins here.
             State::Lent { .. } => {
-                self.deadline = now + IDLE;
-                self.drive(intake, registry, scratch, now)
+                self.deadline = turn.now + IDLE;
+                self.drive(turn)
             }
             _ => Fate::Close,
         }
     }
 
     /// Gives the client an answer without having read a request.
-    pub(super) fn turn_away(&mut self, outcome: Outcome, message: &str, intake: &Intake, registry: &Registry, scratch: &mut [u8], now: Moment) -> Fate {
+    pub(super) fn turn_away(&mut self, outcome: Outcome, message: &str, turn: &mut Turn<'_>) -> Fate {
         self.turned_away = true;
-        self.refuse(outcome, message, intake, now);
-        self.drive(intake, registry, scratch, now)
+        self.refuse(outcome, message, turn);
+        self.drive(turn)
     }
 
-    fn drive(&mut self, intake: &Intake, registry: &Registry, scratch: &mut [u8], now: Moment) -> Fate {
+    fn drive(&mut self, turn: &mut Turn<'_>) -> Fate {
         if matches!(self.state, State::Lent { .. }) {
             if self.link.is_lent() {
                 return Fate::Stay;
             }
             self.link.settle_return();
-            self.await_request(now);
+            self.await_request(turn.now);
         }
+        let bounds = Bounds { max_body_bytes: turn.intake.max_body_bytes() };
         let mut reads = 0;
         loop {
             match self.state {
-                State::Reading => match self.reader.step(&Bounds { max_body_bytes: intake.max_body_bytes() }) {
-                    Ok(Step::Complete(request)) => self.take(request, intake, now),
+                State::Reading => match self.reader.step(&bounds) {
+                    Ok(Step::Complete(request)) => self.take(request, turn),
                     Ok(Step::NeedMore { send_continue }) => {
                         if send_continue && !self.send_continue() {
                             return Fate::Close;
@@ -188,20 +210,22 @@ impl Connection {
                             return Fate::Again;
                         }
                         reads += 1;
-                        match receive(self.link.socket(), scratch) {
-                            Received::Bytes(n) => self.feed(&scratch[..n], intake, now),
+                        match receive(self.link.socket(), turn.scratch) {
+                            Received::Bytes(n) => self.feed(n, turn),
                             Received::Nothing => return Fate::Stay,
                             Received::End => return Fate::Close,
                         }
                     }
-                    Err(malformed) => self.refuse_malformed(&malformed, intake, now),
+                    Err(Malformed { status, message }) => {
+                        self.refuse(Outcome::Invalid(status), &message, turn);
+                    }
                 },
-                State::Writing(next) => match self.flush(registry) {
-                    Ok(true) => self.end_answer(next, now),
+                State::Writing(next) => match self.flush(turn.registry) {
+                    Ok(true) => self.end_answer(next, turn.now),
                     Ok(false) => return Fate::Stay,
                     Err(_) => return Fate::Close,
                 },
-                State::Lingering => match receive(self.link.socket(), scratch) {
+                State::Lingering => match receive(self.link.socket(), turn.scratch) {
                     Received::Bytes(_) if reads < READS_A_TURN => reads += 1,
                     Received::Bytes(_) => return Fate::Again,
                     Received::Nothing => return Fate::Stay,
@@ -212,54 +236,53 @@ impl Connection {
         }
     }
 
-    fn feed(&mut self, bytes: &[u8], intake: &Intake, now: Moment) {
+    fn feed(&mut self, received: usize, turn: &Turn<'_>) {
         if self.reader.progress() == Progress::Idle {
-            self.began = now;
+            self.began = turn.now;
         }
-        self.reader.feed(bytes);
-        if !self.share.resize(self.reader.held_bytes(), intake.max_body_memory()) {
+        self.reader.feed(&turn.scratch[..received]);
+        if !self.share.resize(self.reader.held_bytes(), turn.intake.max_body_memory()) {
             let message = "the memory for request bodies is used up (max_body_memory_bytes)";
-            self.refuse(Outcome::QueueFull, message, intake, now);
-            return;
+            return self.refuse(Outcome::QueueFull, message, turn);
         }
         let earned = self.reader.body_received() / SLOWEST_BODY_BYTES_A_SECOND;
-        self.deadline = self.began + intake.client_timeout() + Duration::from_secs(earned as u64);
+        self.deadline = self.began + turn.intake.client_timeout() + Duration::from_secs(earned as u64);
     }
 
-    fn take(&mut self, request: Request, intake: &Intake, now: Moment) {
+    fn take(&mut self, request: Request, turn: &Turn<'_>) {
         let leftover = self.reader.has_leftover();
-        let share = std::mem::replace(&mut self.share, intake.share());
+        let share = std::mem::replace(&mut self.share, turn.intake.share());
         self.reader.shrink();
         let source = Source { link: &self.link, peer: self.peer, door: self.door };
-        match intake.handle(request, share, leftover, &source, now) {
-            Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), now + intake.client_timeout()),
+        match turn.intake.handle(request, share, leftover, &source, turn.now) {
+            Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
             Handled::Lent { job } => {
                 self.state = State::Lent { job };
-                self.deadline = now + IDLE;
+                self.deadline = turn.now + IDLE;
             }
         }
     }
 
-    fn refuse_malformed(&mut self, malformed: &Malformed, intake: &Intake, now: Moment) {
-        self.refuse(Outcome::Invalid(malformed.status), &malformed.message, intake, now);
+    fn refuse(&mut self, outcome: Outcome, message: &str, turn: &Turn<'_>) {
+        let answer = turn.intake.refusal(outcome, message, self.peer);
+        self.begin_writing(answer, Next::Close, turn);
     }
 
-    fn refuse(&mut self, outcome: Outcome, message: &str, intake: &Intake, now: Moment) {
-        let answer = intake.refusal(outcome, message, self.peer);
-        self.begin_writing(answer, Next::Close, now + intake.client_timeout());
-    }
-
-    fn begin_writing(&mut self, answer: Vec<u8>, next: Next, deadline: Moment) {
+    fn begin_writing(&mut self, answer: Vec<u8>, next: Next, turn: &Turn<'_>) {
         self.out = answer;
         self.written = 0;
         self.state = State::Writing(next);
-        self.deadline = deadline;
+        self.deadline = turn.now + turn.intake.client_timeout();
     }
 
     /// Writes what the socket takes; tells whether everything is out.
     fn flush(&mut self, registry: &Registry) -> io::Result<bool> {
         while self.written < self.out.len() {
-            match send(self.link.socket(), &self.out[self.written..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(
+                self.link.socket(),
+                &self.out[self.written..],
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
                 Ok(n) => self.written += n,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {

@@ -1,7 +1,7 @@
 //! One event loop: accepts connections, feeds them their events, and minds their deadlines.
 
 use crate::clock::{Clock, Moment};
-use crate::front::connection::{Connection, Fate};
+use crate::front::connection::{Connection, Fate, Turn};
 use crate::front::intake::Intake;
 use crate::front::link::{Home, Return};
 use crate::front::listen::Door;
@@ -32,7 +32,6 @@ const REFUSALS_AT_ONCE: usize = 64;
 
 /// Bytes read at once, one buffer for all connections of a loop.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
 
 /// Counts the open connections of all loops.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +73,9 @@ pub struct EventLoop {
     must_accept: bool,
     /// No deadline of a connection is earlier.
     next_deadline: Moment,
+    /// Connections that have more to do than one turn allowed.
+    again: Vec<usize>,
+    scratch: Vec<u8>,
 }
 
 impl EventLoop {
@@ -113,6 +115,8 @@ impl EventLoop {
             accept_from: Moment::ZERO,
             must_accept: false,
             next_deadline: Moment::NEVER,
+            again: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
         })
     }
 
@@ -125,34 +129,34 @@ impl EventLoop {
     /// Runs until it is ordered to end.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(1024);
-        let mut scratch = vec![0; SCRATCH_BYTES];
-        let mut again: Vec<usize> = Vec::new();
         loop {
-            if let Err(error) = self.poll.poll(&mut events, self.patience(!again.is_empty()))
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 log::error!("the event loop cannot wait for events any more: {error}");
                 break;
             }
             let now = self.clock.now();
-            for token in std::mem::take(&mut again) {
-                self.drive(token, &mut again, &mut scratch, |c, i, r, s| c.on_event(false, i, r, s, now));
+            for token in std::mem::take(&mut self.again) {
+                self.drive(token, now, |connection, turn| connection.on_event(false, turn));
             }
             for event in &events {
                 match event.token() {
                     WAKE => {}
-                    Token(listener) if listener > FIRST_LISTENER - self.listeners.len() => self.must_accept = true,
+                    Token(listener) if listener > FIRST_LISTENER - self.listeners.len() => {
+                        self.must_accept = true;
+                    }
                     Token(token) => {
                         let closed = event.is_read_closed() || event.is_error();
-                        self.drive(token, &mut again, &mut scratch, |c, i, r, s| c.on_event(closed, i, r, s, now));
+                        self.drive(token, now, |connection, turn| connection.on_event(closed, turn));
                     }
                 }
             }
-            self.take_returns(&mut again, &mut scratch, now);
-            self.mind_deadlines(&mut again, &mut scratch, now);
+            self.take_returns(now);
+            self.mind_deadlines(now);
             // After the events: a place that was freed above is not taken by a new connection while an event of the
             // old one may still be in the batch.
-            self.accept(&mut again, &mut scratch, now);
+            self.accept(now);
             if self.obey() {
                 break;
             }
@@ -163,8 +167,9 @@ impl EventLoop {
         self.open.0.fetch_sub(self.connections.len(), Ordering::Relaxed);
     }
 
-    fn patience(&self, busy: bool) -> Option<Duration> {
-        if busy {
+    /// How long nothing is due.
+    fn patience(&self) -> Option<Duration> {
+        if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept = if self.must_accept { self.accept_from } else { Moment::NEVER };
@@ -172,43 +177,39 @@ impl EventLoop {
         (next != Moment::NEVER).then(|| next.since(self.clock.now()))
     }
 
-    fn drive(
-        &mut self,
-        token: usize,
-        again: &mut Vec<usize>,
-        scratch: &mut [u8],
-        act: impl FnOnce(&mut Connection, &Intake, &mio::Registry, &mut [u8]) -> Fate,
-    ) {
+    fn drive(&mut self, token: usize, now: Moment, act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Fate) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        match act(connection, &self.intake, self.poll.registry(), scratch) {
+        let registry = self.poll.registry();
+        let mut turn = Turn { intake: &self.intake, registry, scratch: &mut self.scratch, now };
+        match act(connection, &mut turn) {
             Fate::Stay => self.next_deadline = self.next_deadline.min(connection.deadline()),
-            Fate::Again => again.push(token),
+            Fate::Again => self.again.push(token),
             Fate::Close => self.close(token),
         }
     }
 
-    fn take_returns(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+    fn take_returns(&mut self, now: Moment) {
         while let Ok(Return { token, generation, answer, next }) = self.returns.try_recv() {
             if self.connections.get(token).is_some_and(|c| c.generation() == generation) {
-                self.drive(token, again, scratch, |c, i, r, s| c.on_return(answer, next, i, r, s, now));
+                self.drive(token, now, |connection, turn| connection.on_return(answer, next, turn));
             }
         }
     }
 
-    fn mind_deadlines(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+    fn mind_deadlines(&mut self, now: Moment) {
         if now < self.next_deadline {
             return;
         }
         let due: Vec<usize> =
             self.connections.iter().filter(|(_, c)| c.deadline() <= now).map(|(token, _)| token).collect();
         for token in due {
-            self.drive(token, again, scratch, |c, i, r, s| c.on_deadline(i, r, s, now));
+            self.drive(token, now, Connection::on_deadline);
         }
-        self.next_deadline =
-            self.connections.iter().map(|(_, c)| c.deadline()).min().unwrap_or(Moment::NEVER);
+        let deadlines = self.connections.iter().map(|(_, connection)| connection.deadline());
+        self.next_deadline = deadlines.min().unwrap_or(Moment::NEVER);
     }
 
-    fn accept(&mut self, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+    fn accept(&mut self, now: Moment) {
         if !self.must_accept || now < self.accept_from {
             return;
         }
@@ -220,15 +221,15 @@ impl EventLoop {
                     self.must_accept = true;
                     break;
                 }
+                let door = self.listeners[i].1;
                 match self.listeners[i].0.accept() {
-                    Ok((socket, peer)) => {
-                        let door = self.listeners[i].1;
-                        self.admit(socket, peer.ip(), door, again, scratch, now);
-                    }
+                    Ok((socket, peer)) => self.admit(socket, peer.ip(), door, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        log::warn!("cannot accept a connection: {error}; trying again in {OUT_OF_DESCRIPTORS:?}");
+                        log::warn!(
+                            "cannot accept a connection: {error}; trying again in {OUT_OF_DESCRIPTORS:?}"
+                        );
                         self.must_accept = true;
                         self.accept_from = now + OUT_OF_DESCRIPTORS;
                         return;
@@ -238,33 +239,28 @@ impl EventLoop {
         }
     }
 
-    fn admit(&mut self, socket: TcpStream, peer: IpAddr, door: Door, again: &mut Vec<usize>, scratch: &mut [u8], now: Moment) {
+    fn admit(&mut self, socket: TcpStream, peer: IpAddr, door: Door, now: Moment) {
         let over = self.open.count() >= self.intake.max_connections();
-        if over && self.refusals >= REFUSALS_AT_ONCE {
-            return;
-        }
-        if self.intake.prepare(&socket).is_err() {
+        if over && self.refusals >= REFUSALS_AT_ONCE || self.intake.prepare(&socket).is_err() {
             return;
         }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
-        let place = (entry.key(), self.generation);
+        let (token, place) = (entry.key(), (entry.key(), self.generation));
         let connection = Connection::new(socket, peer, door, place, &self.home, now, self.intake.share());
         let fd = connection.socket_fd();
-        if let Err(error) =
-            self.poll.registry().register(&mut SourceFd(&fd), Token(place.0), Interest::READABLE)
-        {
+        let registered = self.poll.registry().register(&mut SourceFd(&fd), Token(token), Interest::READABLE);
+        if let Err(error) = registered {
             log::warn!("cannot watch a new connection: {error}");
             return;
         }
+        self.next_deadline = self.next_deadline.min(connection.deadline());
         entry.insert(connection);
         self.open.0.fetch_add(1, Ordering::Relaxed);
         if over {
             self.refusals += 1;
             let message = "too many connections (max_connections)";
-            self.drive(place.0, again, scratch, |c, i, r, s| c.turn_away(Outcome::QueueFull, message, i, r, s, now));
-        } else {
-            self.next_deadline = self.next_deadline.min(self.connections[place.0].deadline());
+            self.drive(token, now, |c, turn| c.turn_away(Outcome::QueueFull, message, turn));
         }
     }
 

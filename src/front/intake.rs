@@ -17,8 +17,8 @@ use crate::record::{Record, Route};
 use crate::upstream::pool::Pool;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::ops::Range;
 use std::net::{IpAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -143,7 +143,11 @@ impl Intake {
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = route::new_request_id();
-        self.wiring.journal.close(&Record::of_no_request(&request_id, &peer.to_canonical().to_string(), outcome));
+        self.wiring.journal.close(&Record::of_no_request(
+            &request_id,
+            &peer.to_canonical().to_string(),
+            outcome,
+        ));
         ErrorAnswer {
             outcome,
             message,
@@ -157,7 +161,14 @@ impl Intake {
     }
 
     /// Takes a complete request. A lent connection is marked as lent before its job leaves.
-    pub(super) fn handle(&self, request: Request, body_share: Share, leftover: bool, from: &Source<'_>, now: Moment) -> Handled {
+    pub(super) fn handle(
+        &self,
+        request: Request,
+        body_share: Share,
+        leftover: bool,
+        from: &Source<'_>,
+        now: Moment,
+    ) -> Handled {
         let page = self.wiring.pages.answer(&request, from, now);
         if let Some(bytes) = page {
             let keep = request.head.keep_alive() && from.link.may_persist();

@@ -79,7 +79,15 @@ impl Link {
     /// The shared part of a connection that sits at `token` in its loop.
     #[must_use]
     pub fn new(socket: TcpStream, token: usize, generation: u32, home: Arc<Home>) -> Link {
-        Link { socket, lent: AtomicBool::new(false), rearming: Mutex::new(()), hangup: Arc::default(), token, generation, home }
+        Link {
+            socket,
+            lent: AtomicBool::new(false),
+            rearming: Mutex::new(()),
+            hangup: Arc::default(),
+            token,
+            generation,
+            home,
+        }
     }
 
     /// The client's socket, in blocking mode; the loop reads it with `MSG_DONTWAIT`.

@@ -77,6 +77,13 @@ impl ErrorAnswer<'_> {
     }
 }
 
+/// A wait as `Retry-After` tells it (RFC 9110 §10.2.3): whole seconds, rounded up so that nobody comes too early, at least
+/// one, because zero invites a busy loop.
+#[must_use]
+pub fn delay_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 #[derive(Serialize)]
 struct Envelope<'a> {
     error: Error<'a>,

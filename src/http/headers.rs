@@ -61,10 +61,11 @@ fn passes(name: &str, nominated: &[&[u8]]) -> bool {
     let is_own = name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
     !is_own
         && !is_any(name, &HOP_BY_HOP)
-        && !nominated.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+        && !nominated.iter().any(|o| o.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-fn is_any(name: &str, names: &[&str]) -> bool {
+#[inline]
+fn is_any<const N: usize>(name: &str, names: &[&str; N]) -> bool {
     names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 

@@ -67,3 +67,26 @@ fn line_feed(bytes: &[u8], from: usize) -> Option<usize> {
     let at = (from + skipped).checked_sub(1)?;
     (skipped > 0 && bytes[at] == b'\n').then_some(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_have_been_searched_are_not_searched_again() {
+        let mut scan = HeadScan::default();
+        assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: n"), Ok(None));
+        // A bare LF among what has been searched would be refused if it were looked at.
+        assert_eq!(scan.find(b"GET /\nHTTP/1.1\r\nHost:\nn\r\n\r\nrest"), Ok(Some((0, 27))));
+    }
+
+    #[test]
+    fn a_line_end_may_be_cut_anywhere() {
+        let head = b"\r\nGET / HTTP/1.1\r\nHost: n\r\n\r\n";
+        let mut scan = HeadScan::default();
+        for end in 0..head.len() {
+            assert_eq!(scan.find(&head[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(scan.find(head), Ok(Some((2, head.len()))));
+    }
+}

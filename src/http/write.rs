@@ -1,8 +1,9 @@
 //! Answers as bytes: how the content is delimited, the head, chunks, and whole answers of the sidecar's own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ureq::http::StatusCode;
 
@@ -12,6 +13,9 @@ use super::request::Head;
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What ends a chunked answer. Left out when the upstream broke off, so that the client sees it.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Memory set aside for a head; the usual one fits.
+const HEAD_BYTES: usize = 512;
 
 /// How an answer's content is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +84,15 @@ impl Delivery {
 }
 
 /// Appends a relayed answer's head; `fields` have neither hop-by-hop fields nor a `Content-Length`.
+///
+/// Values are not looked at: they are those of a parsed message, which has no line end in them, or the caller's own.
 pub fn answer_head<'f>(
     out: &mut Vec<u8>,
     status: u16,
     fields: impl IntoIterator<Item = (&'f str, &'f [u8])>,
     delivery: Delivery,
 ) {
+    out.reserve(HEAD_BYTES);
     status_line(out, status);
     for (name, value) in fields {
         field_into(out, name, value);
@@ -122,11 +129,11 @@ pub fn local_answer(
     head_only: bool,
     date: SystemTime,
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256 + body.len());
+    let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
     status_line(&mut out, status);
-    field_into(&mut out, "date", httpdate::fmt_http_date(date).as_bytes());
+    field_into(&mut out, "date", http_date(date).as_bytes());
     for (name, value) in extra_fields {
-        field_into(&mut out, name, value.as_bytes());
+        field_into(&mut out, name, without_line_ends(value).as_bytes());
     }
     let may_have_content = !matches!(status, 100..=199 | 204 | 304);
     if may_have_content {
@@ -142,9 +149,11 @@ pub fn local_answer(
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16) {
-    let reason =
-        StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    text_into(out, format_args!("HTTP/1.1 {status} {reason}\r\n"));
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let reason = status.canonical_reason().unwrap_or_default();
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// `keep-alive` is said although HTTP/1.1 clients take it for granted, because HTTP/1.0 ones do not.
@@ -153,17 +162,22 @@ fn connection_field(out: &mut Vec<u8>, persists: bool) {
 }
 
 fn field_into(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    let start = out.len();
-    out.extend_from_slice(value);
-    // No value may end its line early and begin another field (RFC 9110 §5.5).
-    for byte in &mut out[start..] {
-        if matches!(byte, b'\r' | b'\n' | 0) {
-            *byte = b' ';
-        }
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
-    out.extend_from_slice(b"\r\n");
+}
+
+/// The form of `Date` (RFC 9110 §5.6.7). It has four digits for the year, and a system clock may say anything.
+fn http_date(date: SystemTime) -> String {
+    const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
+    let first = SystemTime::UNIX_EPOCH;
+    httpdate::fmt_http_date(date.clamp(first, first + END_OF_9999))
+}
+
+/// No value may end its line early and begin another field (RFC 9110 §5.5).
+fn without_line_ends(value: &str) -> Cow<'_, str> {
+    const LINE_ENDS: [char; 3] = ['\r', '\n', '\0'];
+    if value.contains(LINE_ENDS) { Cow::Owned(value.replace(LINE_ENDS, " ")) } else { Cow::Borrowed(value) }
 }
 
 fn number_field_into(out: &mut Vec<u8>, name: &str, value: u64) {
@@ -258,6 +272,13 @@ mod tests {
         assert_eq!(answer(200, false), format!("{head}hello"));
         let empty = answer(204, false);
         assert!(empty.ends_with("\r\n\r\n") && !empty.contains("content-"));
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_still_gives_a_date() {
+        let century = Duration::from_secs(100 * 365 * 86_400);
+        assert_eq!(http_date(SystemTime::UNIX_EPOCH - century), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http_date(SystemTime::UNIX_EPOCH + 100 * century), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 
     /// The plainest decoder there is: splits at line ends and believes every size.

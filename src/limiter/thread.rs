@@ -87,7 +87,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let returned = self.returned.take().map(|(job, not_before)| (self.candidate.clone(), job, not_before));
+        let returned =
+            self.returned.take().map(|(job, not_before)| (self.candidate.clone(), job, not_before));
         let report = self.report.take();
         self.send(report, returned, true);
     }
@@ -161,7 +162,8 @@ impl Limiter {
         if let Some(state) = &mut state {
             gate.restore_window(state.take_restored(), now);
         }
-        let (arrival_senders, arrivals): (Vec<_>, Vec<_>) = Priority::ALL.map(|_| unbounded()).into_iter().unzip();
+        let (arrival_senders, arrivals): (Vec<_>, Vec<_>) =
+            Priority::ALL.map(|_| unbounded()).into_iter().unzip();
         let (command_sender, commands) = unbounded();
         let (report_to, reports) = unbounded();
         let intakes = Intakes { arrivals: four(arrival_senders), commands: command_sender };
@@ -213,7 +215,7 @@ impl Limiter {
         select.recv(&self.reports);
         let publish_at = if self.is_stale { self.published_at + PUBLISH_EVERY } else { Moment::NEVER };
         let ready_at = self.gate.ready_at(self.clock.now()).unwrap_or(Moment::NEVER);
-        let closes_at = if self.gate.is_empty() { Moment::NEVER } else { self.closes_at };
+        let closes_at = if self.gate.depth() == 0 { Moment::NEVER } else { self.closes_at };
         match publish_at.min(ready_at).min(closes_at) {
             Moment::NEVER => drop(select.ready()),
             until => drop(select.ready_deadline(self.clock.instant(until))),
@@ -267,7 +269,12 @@ impl Limiter {
             }
             Offered::Displaced { mut job, outlook, .. } => {
                 job.end_wait(now);
-                refuse(job, Outcome::Displaced, "displaced by a more urgent request while the queue was full", outlook);
+                refuse(
+                    job,
+                    Outcome::Displaced,
+                    "displaced by a more urgent request while the queue was full",
+                    outlook,
+                );
             }
         }
     }
@@ -309,7 +316,11 @@ impl Limiter {
                     let _ = answer.send(evicted.is_some());
                     if let Some(mut job) = evicted {
                         job.end_wait(now);
-                        job.refuse(Outcome::Displaced, "an operator removed this request from the queue", None);
+                        job.refuse(
+                            Outcome::Displaced,
+                            "an operator removed this request from the queue",
+                            None,
+                        );
                     }
                 }
                 Command::Reconfigure(settings, answer) => {
@@ -355,7 +366,7 @@ impl Limiter {
         }
         // Written down before anything is sent: a process that is killed in between spends a ticket less, never more.
         if let Some(state) = &mut self.state {
-            state.record(now, released.len(), || self.gate.window_stamps(now));
+            state.record(released.len(), || self.gate.window_ages(now));
         }
         for dispatch in released {
             if let Err(Dispatch { job, permit }) = self.workers.submit(dispatch) {
@@ -413,7 +424,9 @@ fn tell(event: &Event, now: Moment) {
             model = model_name(model);
             "the upstream refuses this model; its requests wait for {:.1} s", until.since(now).as_secs_f64()
         ),
-        Event::Freed { model } => log::info!(model = model_name(model); "the upstream takes this model again"),
+        Event::Freed { model } => {
+            log::info!(model = model_name(model); "the upstream takes this model again");
+        }
         Event::KeyPaused { until } => log::warn!(
             "the upstream refuses several models: the key is over its quota; all requests wait for {:.1} s",
             until.since(now).as_secs_f64()

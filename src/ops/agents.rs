@@ -3,6 +3,8 @@
 //! Bounded by the configuration: an agent that is not configured is counted under [`OTHER`]. Liveness comes from an
 //! agent's requests and from its heartbeats alike, since an agent that asks is alive.
 
+mod share;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,12 +15,10 @@ use crate::ops::metric_names::OTHER;
 use crate::outcome::StatusLabel;
 use crate::record::Record;
 
+use share::Share;
+
 /// An agent is stale when nothing was heard of it for this many intervals: one may be late, two were missed.
 const FRESH_INTERVALS: f64 = 1.5;
-/// The share of 429s is taken over the agent's interval, and over no less than this.
-const SHARE_WINDOW_MIN: Duration = Duration::from_secs(60);
-/// Slices of that window; the oldest is forgotten as a whole.
-const SLICES: u32 = 12;
 /// Weight of the newest answer in the smoothed response time: the last ten make up nine tenths of it.
 const RESPONSE_WEIGHT: f64 = 0.2;
 
@@ -217,47 +217,114 @@ impl Agent {
     }
 }
 
-/// The share of hits within a rolling window, kept in slices so that it takes the same room for any number of requests.
-#[derive(Debug)]
-struct Share {
-    slice: Duration,
-    /// For each slice which one it is, counted from the clock's origin, and what it has seen.
-    slices: [Slice; SLICES as usize],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use crate::record::tests::answered;
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Slice {
-    number: u64,
-    hits: u32,
-    all: u32,
-}
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
 
-impl Share {
-    fn new(interval: Duration) -> Share {
-        let slice = interval.max(SHARE_WINDOW_MIN) / SLICES;
-        Share { slice, slices: [Slice::default(); SLICES as usize] }
+    fn at(secs: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(secs)
     }
 
-    fn number(&self, now: Moment) -> u64 {
-        now.as_nanos() / u64::try_from(self.slice.as_nanos()).unwrap_or(u64::MAX)
+    fn spec(name: &str, heartbeat: Duration) -> AgentSpec {
+        AgentSpec { name: name.into(), label: "team".into(), heartbeat }
     }
 
-    fn add(&mut self, hit: bool, now: Moment) {
-        let number = self.number(now);
-        let index = usize::try_from(number % u64::from(SLICES)).unwrap_or_default();
-        let slice = &mut self.slices[index];
-        if slice.number != number {
-            *slice = Slice { number, ..Slice::default() };
+    fn agents() -> Agents {
+        Agents::new(&[spec("researcher", TEN_MINUTES), spec("writer", TEN_MINUTES)], Moment::ZERO)
+    }
+
+    fn refused() -> Record<'static> {
+        Record { outcome: Outcome::NoTicket, ..answered() }
+    }
+
+    fn of(agents: &Agents, name: &str, now: Moment) -> AgentView {
+        agents.view(now).into_iter().find(|view| view.name == name).unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_stale_after_one_and_a_half_intervals_of_silence() {
+        let mut agents = agents();
+        agents.beat("researcher", None, None, at(100)).unwrap();
+        agents.saw("writer", &answered(), at(100));
+        for name in ["researcher", "writer"] {
+            assert_eq!(of(&agents, name, at(1000)).fresh, Some(true), "{name}");
+            assert_eq!(of(&agents, name, at(1001)).fresh, Some(false), "{name}");
         }
-        slice.hits = slice.hits.saturating_add(u32::from(hit));
-        slice.all = slice.all.saturating_add(1);
+        agents.beat("writer", None, None, at(2000)).unwrap();
+        assert_eq!(of(&agents, "writer", at(2001)).fresh, Some(true));
     }
 
-    fn value(&self, now: Moment) -> f64 {
-        let number = self.number(now);
-        let live = self.slices.iter().filter(|slice| number.saturating_sub(slice.number) < u64::from(SLICES));
-        let (hits, all) =
-            live.fold((0.0, 0.0), |(hits, all), s| (hits + f64::from(s.hits), all + f64::from(s.all)));
-        if all > 0.0 { hits / all } else { 0.0 }
+    #[test]
+    fn an_agent_has_its_time_after_a_restart_before_it_counts_as_stale() {
+        let view = of(&agents(), "writer", at(900));
+        assert_eq!((view.fresh, view.last_seen_seconds), (Some(true), None));
+        assert_eq!(of(&agents(), "writer", at(901)).fresh, Some(false));
+    }
+
+    #[test]
+    fn the_share_of_refusals_is_of_the_last_interval_and_hang_ups_do_not_count() {
+        let mut agents = agents();
+        for _ in 0..3 {
+            agents.saw("writer", &answered(), at(10));
+        }
+        agents.saw("writer", &refused(), at(20));
+        agents.saw("writer", &Record { outcome: Outcome::ClientGone, ..answered() }, at(30));
+        let view = of(&agents, "writer", at(500));
+        assert!((view.ratelimited_share - 0.25).abs() < 1e-9, "{view:?}");
+        assert_eq!(view.requests, 5);
+        assert!(of(&agents, "writer", at(700)).ratelimited_share.abs() < 1e-9);
+    }
+
+    #[test]
+    fn response_time_follows_successes_and_ignores_refusals() {
+        let mut agents = agents();
+        let took = |secs| Record { total: Duration::from_secs(secs), ..answered() };
+        agents.saw("writer", &took(10), at(1));
+        agents.saw("writer", &took(20), at(2));
+        agents.saw("writer", &Record { total: Duration::from_secs(600), ..refused() }, at(3));
+        assert!((of(&agents, "writer", at(3)).response_seconds.unwrap() - 12.0).abs() < 1e-9);
+        assert_eq!(of(&agents, "researcher", at(3)).response_seconds, None);
+    }
+
+    #[test]
+    fn stagnation_grows_from_what_was_reported_until_work_moves_on() {
+        let mut agents = agents();
+        agents.beat("writer", Some(4), Some(Duration::from_secs(50)), at(100)).unwrap();
+        let view = of(&agents, "writer", at(130));
+        assert_eq!((view.pending, view.stagnation_seconds), (Some(4), Some(80.0)));
+        agents.saw("writer", &answered(), at(140));
+        assert_eq!(of(&agents, "writer", at(145)).stagnation_seconds, Some(5.0));
+        agents.beat("writer", None, None, at(150)).unwrap();
+        assert_eq!(of(&agents, "writer", at(150)).pending, Some(4));
+    }
+
+    #[test]
+    fn strangers_are_one_row_without_expectations_and_send_no_heartbeat() {
+        let mut agents = agents();
+        for i in 0..3000 {
+            agents.saw(&format!("stranger-{i}"), &answered(), at(1));
+        }
+        assert_eq!(agents.beat("stranger-1", None, None, at(1)), Err(UnknownAgent));
+        assert_eq!(agents.beat(OTHER, None, None, at(1)), Err(UnknownAgent));
+        let view = agents.view(at(2));
+        assert_eq!(view.len(), 3);
+        let rest = &view[2];
+        assert_eq!((rest.name.as_str(), rest.requests, rest.fresh, rest.pending), (OTHER, 3000, None, None));
+    }
+
+    #[test]
+    fn an_agent_that_stays_in_the_configuration_keeps_its_past() {
+        let mut agents = agents();
+        agents.saw("writer", &answered(), at(1));
+        agents.saw("nobody", &answered(), at(1));
+        let new = AgentSpec { label: "night".into(), ..spec("writer", Duration::from_secs(900)) };
+        agents.reconfigure(&[spec("editor", TEN_MINUTES), new], at(2));
+        let view = agents.view(at(2));
+        let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();
+        assert_eq!(names, [("editor", "team", 0), ("writer", "night", 1), (OTHER, OTHER, 1)]);
     }
 }

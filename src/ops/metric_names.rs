@@ -160,4 +160,30 @@ mod tests {
             assert!(def.help.ends_with('.'), "{}", def.name);
         }
     }
+
+    /// The rows of the documentation: a metric's name, and the cells after it.
+    fn documented() -> Vec<(String, Vec<String>)> {
+        let cells = |row: &str| -> Vec<String> {
+            // A bar within a cell is written with a backslash.
+            row.replace("\\|", "\0").split('|').map(|cell| cell.trim().replace('\0', "|")).collect()
+        };
+        let rows = include_str!("../../docs/METRICS.md").lines().filter(|line| line.starts_with("| `"));
+        rows.map(cells).map(|cells| (cells[1].trim_matches('`').to_owned(), cells[2..].to_vec())).collect()
+    }
+
+    #[test]
+    fn the_documentation_has_each_metric_with_its_type_its_labels_and_a_query() {
+        let rows = documented();
+        for def in ALL {
+            let row = rows.iter().find(|(name, _)| *name == def.name);
+            let (_, cells) = row.unwrap_or_else(|| panic!("{} is not in docs/METRICS.md", def.name));
+            assert_eq!(cells[0], def.kind.as_str(), "{}", def.name);
+            assert_eq!(cells[1], def.labels.join(", "), "{}", def.name);
+            let query = cells[3].split('`').nth_back(1);
+            assert!(query.is_some_and(|query| query.contains(def.name)), "{} has no query", def.name);
+        }
+        for (name, _) in rows {
+            assert!(ALL.iter().any(|def| def.name == name), "{name} is documented and not there");
+        }
+    }
 }

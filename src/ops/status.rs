@@ -100,7 +100,10 @@ impl Status {
                 passthrough: totals.passthrough,
                 ratelimited: totals.ratelimited,
             },
-            errors: Errors { queue_full_rejects: totals.queue_full_rejects, upstream_errors: totals.upstream_errors },
+            errors: Errors {
+                queue_full_rejects: totals.queue_full_rejects,
+                upstream_errors: totals.upstream_errors,
+            },
             queue: Queue {
                 max_size: queue.max_size,
                 current_size: queue.current_size,

@@ -45,6 +45,7 @@ pub fn agent(silence: Duration, idle: usize, clock: Clock) -> Agent {
         .timeout_per_read(Some(silence))
         .timeout_per_write(Some(silence))
         .build();
-    let connector = CancelConnector::new(().chain(TcpConnector::default()).chain(RustlsConnector::default()), clock);
+    let connector =
+        CancelConnector::new(().chain(TcpConnector::default()).chain(RustlsConnector::default()), clock);
     Agent::with_parts(config, connector, CachingResolver::new(clock))
 }

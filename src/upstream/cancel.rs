@@ -220,7 +220,8 @@ impl<T: Transport> Transport for CancelTransport<T> {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         // Taken out while it runs, so that it may itself look at the running call.
-        if let Some(mut act) = RUNNING.with(|r| r.borrow_mut().as_mut().and_then(|r| r.before_waiting.take())) {
+        if let Some(mut act) = RUNNING.with(|r| r.borrow_mut().as_mut().and_then(|r| r.before_waiting.take()))
+        {
             act()?;
             RUNNING.with(|r| r.borrow_mut().as_mut().map(|r| r.before_waiting = Some(act)));
         }

@@ -2,8 +2,8 @@
 
 use crate::config::{BaseUrl, Config, Secret};
 use crate::front::route::Destination;
-use crate::http::headers::upstream_fields;
 use crate::http::Head;
+use crate::http::headers::upstream_fields;
 use ureq::http::uri::InvalidUri;
 use ureq::http::{self, Request, Uri, header};
 
@@ -23,7 +23,9 @@ pub fn target(destination: Destination, config: &Config) -> (&BaseUrl, Option<&S
 /// When the result is no URI.
 pub fn join(base: &BaseUrl, target: &str) -> Result<Uri, InvalidUri> {
     let rest = match target.strip_prefix("/v1") {
-        Some(rest) if base.path().ends_with("/v1") && (rest.is_empty() || rest.starts_with(['/', '?'])) => rest,
+        Some(rest) if base.path().ends_with("/v1") && (rest.is_empty() || rest.starts_with(['/', '?'])) => {
+            rest
+        }
         _ => target,
     };
     let rest = if rest == "*" { "" } else { rest };
@@ -34,7 +36,12 @@ pub fn join(base: &BaseUrl, target: &str) -> Result<Uri, InvalidUri> {
 ///
 /// # Errors
 /// When ureq's types refuse the method or the target.
-pub fn request<'a>(head: &Head, body: &'a [u8], base: &BaseUrl, key: Option<&Secret>) -> Result<Request<&'a [u8]>, http::Error> {
+pub fn request<'a>(
+    head: &Head,
+    body: &'a [u8],
+    base: &BaseUrl,
+    key: Option<&Secret>,
+) -> Result<Request<&'a [u8]>, http::Error> {
     let mut request = Request::builder().method(head.method()).uri(join(base, head.target())?);
     for (name, value) in upstream_fields(head, key.is_some()) {
         request = request.header(name, value);

@@ -50,7 +50,13 @@ impl Outbox {
 }
 
 /// Passes an answer on to the client of `job`. `patience` bounds how slowly the client may take one piece.
-pub fn relay<R: Read>(job: &mut Job, call: &Call, answer: Answer<R>, clock: Clock, patience: Duration) -> (Outcome, Next) {
+pub fn relay<R: Read>(
+    job: &mut Job,
+    call: &Call,
+    answer: Answer<R>,
+    clock: Clock,
+    patience: Duration,
+) -> (Outcome, Next) {
     let status = answer.parts.status.as_u16();
     let asked = Asked {
         is_head: job.head.method() == "HEAD",
@@ -96,7 +102,11 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => {
                 // What has come is passed on before the break.
-                return if outbox.borrow_mut().flush().is_ok() { End::UpstreamBroke } else { End::ClientGone };
+                return if outbox.borrow_mut().flush().is_ok() {
+                    End::UpstreamBroke
+                } else {
+                    End::ClientGone
+                };
             }
         };
         let mut out = outbox.borrow_mut();
@@ -104,7 +114,9 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
             (0, BodyFraming::Chunked) => out.bytes.extend_from_slice(LAST_CHUNK),
             (0, _) | (_, BodyFraming::None) => {}
             (_, BodyFraming::Chunked) => chunk_into(&mut out.bytes, &buffer[..read]),
-            (_, BodyFraming::Length(_) | BodyFraming::UntilClose) => out.bytes.extend_from_slice(&buffer[..read]),
+            (_, BodyFraming::Length(_) | BodyFraming::UntilClose) => {
+                out.bytes.extend_from_slice(&buffer[..read]);
+            }
         }
         *passed_on += read as u64;
         if (read == 0 || out.bytes.len() >= PIECE_BYTES) && out.flush().is_err() {

@@ -52,7 +52,8 @@ impl Resolver for CachingResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
+        let (scheme, authority) =
+            (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
         let now = self.clock.now();
         let is_this = |k: &Known| k.scheme == scheme && k.authority == authority;
         let remembered = self.known.lock().iter().find(|k| is_this(k)).map(|k| (k.at, k.addrs.clone()));

@@ -52,7 +52,9 @@ impl Failure {
         match self {
             Failure::Connect | Failure::ConnectTimeout => UpstreamError::Connect,
             Failure::Timeout => UpstreamError::Timeout,
-            Failure::ClientGone | Failure::Stale | Failure::Broken | Failure::Unsendable => UpstreamError::Broken,
+            Failure::ClientGone | Failure::Stale | Failure::Broken | Failure::Unsendable => {
+                UpstreamError::Broken
+            }
         }
     }
 
@@ -143,7 +145,13 @@ mod tests {
     use super::*;
 
     fn allowance(retry_on: &RetryOn, attempts: u32) -> Allowance<'_> {
-        Allowance { retry_on, attempts, max_attempts: 5, now: Moment::ZERO, deadline: Moment::from_secs_f64(1.0) }
+        Allowance {
+            retry_on,
+            attempts,
+            max_attempts: 5,
+            now: Moment::ZERO,
+            deadline: Moment::from_secs_f64(1.0),
+        }
     }
 
     #[test]
@@ -161,18 +169,28 @@ mod tests {
     #[test]
     fn a_failed_connection_is_tried_again_a_little_later_each_time() {
         let on = RetryOn { statuses: vec![], connect: true };
-        let waits: Vec<_> =
-            (1..=5).map(|n| allowance(&on, n).after_failure(Failure::Connect).map(|m| m.since(Moment::ZERO).as_millis())).collect();
+        let waits: Vec<_> = (1..=5)
+            .map(|n| {
+                allowance(&on, n).after_failure(Failure::Connect).map(|m| m.since(Moment::ZERO).as_millis())
+            })
+            .collect();
         assert_eq!(waits, [Some(100), Some(200), Some(400), Some(800), None]);
         let off = RetryOn { statuses: vec![], connect: false };
         assert_eq!(allowance(&off, 1).after_failure(Failure::Connect), None);
-        assert_eq!(allowance(&on, 1).after_failure(Failure::Broken), None, "the upstream may have done the work");
+        assert_eq!(
+            allowance(&on, 1).after_failure(Failure::Broken),
+            None,
+            "the upstream may have done the work"
+        );
     }
 
     #[test]
     fn the_body_tells_a_models_refusal_from_one_that_could_be_the_keys() {
         assert_eq!(refusal(429, br#"{"status":429,"title":"Too Many Requests"}"#), Some(Scope::Unknown));
-        assert_eq!(refusal(429, b"ResourceExhausted: Worker local total request limit reached (33/32)"), Some(Scope::Model));
+        assert_eq!(
+            refusal(429, b"ResourceExhausted: Worker local total request limit reached (33/32)"),
+            Some(Scope::Model)
+        );
         assert_eq!(refusal(503, b"{\"detail\":\"All workers are busy\"}"), Some(Scope::Model));
         assert_eq!(refusal(503, b"maintenance"), None);
         assert_eq!(refusal(200, b"ResourceExhausted"), None);

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
+use crate::http::error::delay_seconds;
 use crate::job::Job;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::board::Board;
@@ -25,6 +26,9 @@ use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
 const JUDGED_BYTES: u64 = 4096;
+
+/// The longest that a client is told to wait: some SDKs sleep whatever they are told.
+const MAX_RETRY_AFTER_SECS: u64 = 60;
 
 /// Shared by all workers of both pools.
 pub struct Courier {
@@ -163,7 +167,8 @@ impl Courier {
     /// Tells the limiter what the answer teaches, and whether the client gets it or another attempt.
     fn judge(&self, job: Job, mut permit: Permit, mut arrived: Arrived) {
         let status = arrived.response.status().as_u16();
-        let prefix = if matches!(status, 429 | 503) { read_prefix(&mut arrived.response) } else { Vec::new() };
+        let prefix =
+            if matches!(status, 429 | 503) { read_prefix(&mut arrived.response) } else { Vec::new() };
         let refused = retry::refusal(status, &prefix);
         let retry_after = header(&arrived.response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
@@ -215,18 +220,26 @@ impl Courier {
         let told = header(response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
         let wait = told.unwrap_or_else(|| self.board.expected_wait());
-        (wait.as_secs_f64().ceil() as u64).clamp(1, 60)
+        delay_seconds(wait).min(MAX_RETRY_AFTER_SECS)
     }
 
     fn fail(&self, job: Job, failure: Failure) {
         let (outcome, message) = match failure {
             Failure::ClientGone => return job.abandon(),
             _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
-            Failure::Connect => (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)"),
-            Failure::Stale | Failure::Broken => (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP"),
+            Failure::Connect => {
+                (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
+            }
+            Failure::Stale | Failure::Broken => {
+                (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
+            }
             Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
-            Failure::Timeout => (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout"),
-            Failure::Unsendable => (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded"),
+            Failure::Timeout => {
+                (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout")
+            }
+            Failure::Unsendable => {
+                (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded")
+            }
         };
         job.refuse(outcome, message, None);
     }
@@ -252,11 +265,19 @@ impl Courier {
 }
 
 fn new_agent(config: &Config, clock: Clock) -> Agent {
-    agent::agent(config.upstream.timeout, config.upstream.max_in_flight + config.passthrough.max_in_flight, clock)
+    agent::agent(
+        config.upstream.timeout,
+        config.upstream.max_in_flight + config.passthrough.max_in_flight,
+        clock,
+    )
 }
 
 /// Runs the call; with `max_idle_age` only on a connection that has rested for less.
-fn run(agent: &Agent, request: Request<impl AsSendBody>, max_idle_age: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
+fn run(
+    agent: &Agent,
+    request: Request<impl AsSendBody>,
+    max_idle_age: Option<Duration>,
+) -> Result<Response<Body>, ureq::Error> {
     match max_idle_age {
         None => agent.run(request),
         Some(age) => agent.run(agent.configure_request(request).max_idle_age(age).build()),
@@ -271,7 +292,7 @@ fn read_prefix(response: &mut Response<Body>) -> Vec<u8> {
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a [u8]> {
-    response.headers().get(name).map(|value| value.as_bytes())
+    response.headers().get(name).map(ureq::http::HeaderValue::as_bytes)
 }
 
 fn verdict(status: u16, refused: Option<Scope>, retry_after: Option<Duration>) -> Verdict {

@@ -1,0 +1,283 @@
+// The dashboard: takes a snapshot a second from the server and draws it.
+//
+// Whatever comes from the server may hold what a client sent, so it is only ever written as text.
+
+import { t, number, percent, span, bytes, clock, switchLanguage, writeTexts } from './texts.js';
+import { Chart } from './charts.js';
+import { startSettings, firstLoad, repeat } from './settings.js';
+
+const SILENCE_MS = 5_000;
+const RECONNECT_MS = 3_000;
+/** A stream that is open and silent for so long is dead, whatever the browser believes. */
+const DEAD_MS = 12_000;
+const HOUR = 3600;
+const QUARTER = 900;
+const STATE_TONES = { normal: 'good', retreat: 'bad', recover: 'warn' };
+const PRIORITIES = ['urgent', 'high', 'normal', 'low'];
+
+const by = id => document.getElementById(id);
+const state = {
+  snapshot: null,
+  /** The history: its points, their columns, the seconds between two. */
+  points: [], columns: null, step: 5,
+  /** The seconds that the charts show, and the ones that somebody chose. */
+  range: HOUR, chosen: null,
+  /** When a snapshot came last, the page was opened and the stream was opened. */
+  heard: 0, started: performance.now(), opened: 0,
+};
+
+function text(id, value) {
+  const node = by(id);
+  if (node.textContent !== value) node.textContent = value;
+}
+
+function tone(id, value, name) {
+  text(id, value);
+  by(id).dataset.tone = name;
+}
+
+function element(name, className, value) {
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (value !== undefined) node.textContent = value;
+  return node;
+}
+
+// ---- figures ----
+
+function drawHead(s) {
+  const problem = p => t().problem(t().checks[p.check] ?? p.check, span(p.since_seconds));
+  if (s.draining) tone('health', t().draining, 'warn');
+  else if (s.health.ready) tone('health', t().ready, 'good');
+  else tone('health', [t().notReady, ...s.health.problems.map(problem)].join(' · '), 'bad');
+  text('facts', t().facts(s.version, span(s.uptime_seconds), number(s.connections), number(s.connections_max)));
+  document.title = s.queue.current_size ? `(${s.queue.current_size}) nvidia-sidecar` : 'nvidia-sidecar';
+}
+
+function drawTiles(s) {
+  const retreat = s.retreat;
+  text('effective', number(retreat.effective_rpm, 1));
+  text('base', retreat.effective_rpm < retreat.base_rpm ? t().ofBase(number(retreat.base_rpm, 1)) : t().perMinute);
+  tone('retreat', t().states[retreat.state] ?? retreat.state, STATE_TONES[retreat.state] ?? '');
+  const held = retreat.held_models;
+  const names = held.slice(0, 3).map(h => `${h.model} (${span(h.seconds)})`).join(', ');
+  text('held', held.length ? t().held(held.length, names) : '');
+
+  const tokens = s.tokens;
+  text('tokens', number(Math.floor(tokens.available)));
+  text('capacity', t().ofCapacity(number(tokens.capacity)));
+  const meter = by('tokens-bar');
+  meter.setAttribute('aria-valuemax', tokens.capacity);
+  meter.setAttribute('aria-valuenow', Math.floor(tokens.available));
+  meter.firstElementChild.style.width = `${100 * part(tokens.available, tokens.capacity)}%`;
+  text('window', t().window(number(tokens.window_used), number(tokens.window_limit)));
+
+  text('share', percent(retreat.upstream_429_rate));
+  by('share').classList.toggle('hot', retreat.upstream_429_rate >= 0.05);
+  text('share-note', t().shareNote(number(s.totals.upstream_errors), number(s.totals.ratelimited)));
+  text('in-flight', number(s.in_flight.nvidia + s.in_flight.passthrough));
+  text('in-flight-note', t().inFlightNote(number(s.in_flight.nvidia), number(s.in_flight.passthrough)));
+}
+
+const part = (value, whole) => (whole > 0 ? Math.min(1, Math.max(0, value / whole)) : 0);
+
+const lanes = PRIORITIES.map(priority => {
+  const [name, bar, count] = [element('span'), element('div', 'bar'), element('b')];
+  const fill = element('span');
+  fill.dataset.priority = priority;
+  bar.append(fill);
+  by('lanes').append(name, bar, count);
+  return { priority, name, fill, count };
+});
+
+function drawQueue(s) {
+  const queue = s.queue;
+  text('queue-title', t().queue(number(queue.current_size)));
+  // Bars compare the priorities; a scale up to the bound would leave them invisible for most of their life.
+  const scale = Math.max(10, ...PRIORITIES.map(p => queue.depth_by_priority[p]));
+  for (const lane of lanes) {
+    const depth = queue.depth_by_priority[lane.priority];
+    lane.name.textContent = t().priorities[lane.priority];
+    lane.count.textContent = number(depth);
+    lane.fill.style.width = `${100 * part(depth, scale)}%`;
+  }
+  const [used, bound] = [bytes(queue.bytes), bytes(queue.max_bytes)];
+  text('queue-note', t().queueNote(number(queue.max_size), used, bound, span(queue.oldest_seconds)));
+}
+
+// ---- tables ----
+
+/** Makes the table's body hold one row for each item, reusing rows; `cells` gives a text or nodes for each column. */
+function rows(id, items, cells) {
+  const table = by(id);
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+  while (body.rows.length > items.length) body.lastElementChild.remove();
+  items.forEach((item, i) => {
+    const row = body.rows[i] ?? body.insertRow();
+    cells(item).forEach((content, column) => {
+      const cell = row.cells[column] ?? row.insertCell();
+      cell.className = heads[column].className;
+      cell.dataset.name = heads[column].textContent;
+      const box = element('span');
+      box.append(...[content].flat());
+      if (cell.firstChild?.isEqualNode(box)) return;
+      cell.replaceChildren(box);
+    });
+  });
+}
+
+function keyed(priority) {
+  const key = element('i', 'key');
+  key.dataset.priority = priority;
+  return [key, t().priorities[priority] ?? priority];
+}
+
+function drawWaiting(s) {
+  text('waiting-title', t().waiting(number(s.queue.current_size)));
+  rows('waiting', s.waiting, w => [
+    number(w.position), w.agent, keyed(w.priority), w.model ?? '–', span(w.waited_seconds),
+    w.estimate_seconds === null ? t().onHold : span(w.estimate_seconds), element('span', 'mono', w.id),
+  ]);
+  by('waiting').hidden = s.waiting.length === 0;
+  by('waiting-empty').hidden = s.waiting.length > 0;
+  const more = s.queue.current_size - s.waiting.length;
+  text('waiting-more', s.waiting.length && more > 0 ? t().more(number(more)) : '');
+}
+
+function heartbeat(agent) {
+  if (agent.fresh === null) return '–';
+  const dot = element('i', 'dot');
+  dot.dataset.tone = agent.fresh ? 'good' : 'bad';
+  const seen = agent.last_seen_seconds === null ? t().never : t().ago(span(agent.last_seen_seconds));
+  return [dot, agent.fresh ? t().fresh : t().stale, element('small', '', seen)];
+}
+
+function drawAgents(s) {
+  rows('agents', s.agents, a => [
+    a.fresh === null ? t().otherAgents : [a.name, element('small', '', a.label)],
+    heartbeat(a),
+    element('span', a.ratelimited_share >= 0.05 ? 'hot' : '', percent(a.ratelimited_share)),
+    a.response_seconds === null ? '–' : span(a.response_seconds),
+    a.pending === null ? '–' : number(a.pending),
+    a.stagnation_seconds === null ? '–' : span(a.stagnation_seconds),
+    number(a.requests),
+  ]);
+}
+
+// ---- charts ----
+
+const charts = [
+  new Chart('chart-throughput', 'throughput', [
+    { column: 'ok', name: 'ok', tone: 'ok' },
+    { column: 'passthrough', name: 'passed', tone: 'passed' },
+    { column: 'ratelimited', name: 'refused', tone: 'refused' },
+  ], { stacked: true, least: 4, format: v => number(v, 1) }),
+  new Chart('chart-rate', 'rateOverTime', [
+    { column: 'effective_rpm', name: 'effective', tone: 'ok', area: true },
+    { column: 'base_rpm', name: 'base', tone: 'passed' },
+  ], { least: 10, format: v => number(v, 1), shade: true }),
+  new Chart('chart-depth', 'depthOverTime', [
+    { column: 'queue_depth', name: 'depth', tone: 'ok', area: true },
+  ], { least: 4, format: v => number(v, 1) }),
+  new Chart('chart-share', 'shareOverTime', [
+    { column: 'upstream_429_rate', name: 'share', tone: 'refused', area: true },
+  ], { least: 0.05, most: 1, format: percent }),
+];
+
+function drawCharts() {
+  const now = state.snapshot?.at ?? state.points.at(-1)?.at;
+  if (now) for (const chart of charts) chart.show(state.points, now, state.range, state.step);
+}
+
+const rangeButtons = document.querySelectorAll('[data-range]');
+
+function setRange(seconds) {
+  state.range = seconds;
+  for (const button of rangeButtons) button.setAttribute('aria-pressed', String(Number(button.dataset.range) === seconds));
+  drawCharts();
+}
+
+/** A point as an object; the history names the columns. */
+const point = values => Object.fromEntries(state.columns.map((name, i) => [name, values[i]]));
+
+async function loadHistory() {
+  try {
+    const response = await fetch('dashboard/history', { cache: 'no-store' });
+    const history = await response.json();
+    state.step = history.step_seconds;
+    state.columns = history.columns;
+    state.points = history.points.map(point);
+    // A young history would be a sliver at the edge of the hour.
+    const first = state.points[0]?.at ?? 0;
+    setRange(state.chosen ?? (first > (state.points.at(-1)?.at ?? 0) - QUARTER ? QUARTER : HOUR));
+  } catch { /* the stream brings points too; the next connection asks again */ }
+}
+
+function addPoint(values) {
+  if (!values || !state.columns) return false;
+  const newest = point(values);
+  if (newest.at <= (state.points.at(-1)?.at ?? 0)) return false;
+  state.points.push(newest);
+  state.points = state.points.filter(p => p.at > newest.at - HOUR);
+  return true;
+}
+
+// ---- stream ----
+
+function drawFigures() {
+  if (!state.snapshot) return;
+  for (const draw of [drawHead, drawTiles, drawQueue, drawWaiting, drawAgents]) draw(state.snapshot);
+}
+
+let stream = null;
+let again = 0;
+
+function connect() {
+  clearTimeout(again);
+  stream?.close();
+  stream = new EventSource('dashboard/stream');
+  state.opened = performance.now();
+  stream.addEventListener('open', loadHistory);
+  stream.addEventListener('snapshot', event => {
+    const first = !state.snapshot;
+    state.snapshot = JSON.parse(event.data);
+    state.heard = performance.now();
+    drawFigures();
+    if (addPoint(state.snapshot.point) || first) drawCharts();
+    drawVeil();
+    if (first) firstLoad(state.snapshot.admin_token_required);
+  });
+  stream.addEventListener('error', () => {
+    // The browser reconnects by itself, except after an answer that is no stream, as a 503 while the server drains.
+    if (stream.readyState === EventSource.CLOSED) again = setTimeout(connect, RECONNECT_MS);
+  });
+}
+
+function drawVeil() {
+  const now = performance.now();
+  const silent = now - (state.heard || state.started) > SILENCE_MS;
+  by('veil').hidden = !silent;
+  by('main').inert = silent;
+  if (!silent) return;
+  text('veil-note', state.snapshot ? t().lastData(clock(state.snapshot.at, true)) : t().noDataYet);
+  if (stream.readyState === EventSource.OPEN && now - Math.max(state.heard, state.opened) > DEAD_MS) connect();
+}
+
+function drawAll() {
+  writeTexts();
+  drawFigures();
+  drawCharts();
+  drawVeil();
+  repeat();
+}
+
+by('language').addEventListener('click', () => { switchLanguage(); drawAll(); });
+for (const button of rangeButtons) {
+  button.addEventListener('click', () => { state.chosen = Number(button.dataset.range); setRange(state.chosen); });
+}
+setRange(HOUR);
+drawAll();
+startSettings();
+connect();
+setInterval(drawVeil, 500);

@@ -1,0 +1,183 @@
+//! The sidecar as a service: configuration, log, start, signals, reload and stop.
+
+use crate::app::Sidecar;
+use crate::cli::EXIT_USAGE;
+use crate::clock::Clock;
+use crate::config::{self, Environment, LogFormat};
+use crate::lifecycle::Threads;
+use crate::ops::log::{self as logging, LogCloser};
+use crossbeam_channel::bounded;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the log's last lines may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Runs the proxy until it is told to stop. Status 0 after a stop, also when the drain had to be cut short; 1 when it
+/// cannot start or a second signal ends it at once; 2 when the configuration is wrong.
+#[must_use]
+pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
+    let loaded = match config::load(path.as_deref(), &environment) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let clock = Clock::start();
+    let log = match Log::start(&loaded.config.log, clock) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("nvidia-sidecar: cannot start the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = Service { path, environment, clock }.run(loaded).unwrap_or_else(|error| {
+        log::error!("{error}");
+        ExitCode::FAILURE
+    });
+    log.stop(&clock);
+    code
+}
+
+/// Validates the configuration and prints the effective one, secrets masked. Status 0, or 2 when it is wrong.
+#[must_use]
+pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
+    match config::load(path, environment) {
+        Ok(loaded) => {
+            print!("{}", config::render_effective(&loaded.config));
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// What a reload needs again.
+struct Service {
+    path: Option<PathBuf>,
+    environment: Environment,
+    clock: Clock,
+}
+
+impl Service {
+    fn run(&self, loaded: config::Loaded) -> Result<ExitCode, Box<dyn std::error::Error>> {
+        // Before anything else, so that no signal finds its default, which is to kill.
+        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+        for warning in &loaded.warnings {
+            log::warn!("{warning}");
+        }
+        let upstream = loaded.config.upstream.url.to_string();
+        let sidecar = Sidecar::start(loaded.config, self.clock)?;
+        log::info!(
+            "nvidia-sidecar {} listens on {} (metrics on {}) in front of {upstream}",
+            env!("CARGO_PKG_VERSION"),
+            sidecar.api_address(),
+            sidecar.metrics_address()
+        );
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                self.reload(&sidecar);
+            } else {
+                return Ok(stop(sidecar, &mut signals));
+            }
+        }
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn reload(&self, sidecar: &Sidecar) {
+        let loaded = match config::load(self.path.as_deref(), &self.environment) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                for fault in faults.notices() {
+                    log::error!("reload: {fault}");
+                }
+                log::error!("reload: nothing was changed");
+                return sidecar.count_reload(false);
+            }
+        };
+        for warning in &loaded.warnings {
+            log::warn!("reload: {warning}");
+        }
+        let result = sidecar.reload(loaded.config);
+        sidecar.count_reload(result.is_ok());
+        match result {
+            Ok(reloaded) => {
+                logging::set_level(reloaded.config.log.level);
+                for held in &reloaded.held {
+                    log::warn!(
+                        "reload: {} stays {} until a restart (the file says {})",
+                        held.key,
+                        held.running,
+                        held.loaded
+                    );
+                }
+                log::info!(
+                    "reload: changed {}",
+                    if reloaded.changed.is_empty() { "nothing".into() } else { reloaded.changed.join(", ") }
+                );
+            }
+            Err(unfit) => log::error!("reload: nothing was changed: {unfit}"),
+        }
+    }
+}
+
+/// Drains on a thread of its own while this one listens for a second signal, which ends the process at once.
+fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
+    log::info!("stopping: finishing what is under way, within {:?}", sidecar.config().drain_timeout);
+    let (ended, end) = bounded(1);
+    let handle: Handle = signals.handle();
+    let drain = move || {
+        let _ = ended.send(sidecar.stop());
+        handle.close();
+    };
+    if Threads::default().spawn("stop".into(), drain).is_err() {
+        return ExitCode::FAILURE;
+    }
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            log::warn!("a second signal: exiting at once");
+            return ExitCode::FAILURE;
+        }
+    }
+    match end.try_recv() {
+        Ok(true) => log::info!("stopped"),
+        _ => log::warn!("stopped at drain_timeout; what was left has been cut or refused"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The log and its writer's thread.
+struct Log {
+    closer: LogCloser,
+    threads: Threads,
+}
+
+impl Log {
+    fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
+        let format = match settings.format {
+            LogFormat::Auto => logging::LogFormat::for_stdout(),
+            LogFormat::Text => logging::LogFormat::Text,
+            LogFormat::Json => logging::LogFormat::Json,
+        };
+        let (writer, closer) = logging::install(format, settings.level, clock).map_err(io::Error::other)?;
+        let threads = Threads::default();
+        threads.spawn("log".into(), move || writer.run(io::stdout()))?;
+        std::panic::set_hook(Box::new(|panic| log::error!("a defect: {panic}")));
+        Ok(Log { closer, threads })
+    }
+
+    fn stop(self, clock: &Clock) {
+        self.closer.close();
+        let _ = self.threads.join_until(clock.instant(clock.now() + LAST_LINES));
+    }
+}
