@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// Whether anything has arrived that was not read; does not wait.
-    pub(crate) fn has_input(&mut self) -> bool {
+    pub(crate) fn has_input(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let input = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();

@@ -9,5 +9,8 @@ mod wire;
 
 mod connections;
 mod forwarding;
+mod hangups;
+mod queue;
 mod refusals;
+mod retries;
 mod streaming;

@@ -190,8 +190,10 @@ impl Upstream {
     fn print_log(&self) {
         let state = self.state();
         eprintln!("--- the upstream received {} requests:", state.received.len());
+        let first = state.received.first().map(|r| r.at).unwrap_or_default();
         for (i, r) in state.received.iter().enumerate() {
-            eprintln!("{i}: connection {}, at {:.3} s: {}", r.connection, r.at.as_secs_f64() - 3600.0, r.line());
+            let after = r.at.since(first);
+            eprintln!("{i}: connection {}, after {after:.3?}: {}", r.connection, r.line());
             eprintln!("   {}", String::from_utf8_lossy(&r.body[..r.body.len().min(200)]));
         }
         for bytes in &state.partial {
@@ -288,7 +290,7 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
     let mut buffered = Vec::new();
     while let Some(received) = read_request(&mut socket, &mut buffered, connection) {
         let script = take_script(received, shared);
-        for step in script.steps {
+        while let Ok(step) = script.steps.recv_timeout(PATIENCE) {
             let done = match step {
                 Step::Send(bytes) => socket.write_all(&bytes).is_err(),
                 Step::AwaitEnd(ended) => {
