@@ -3,6 +3,7 @@
 mod ask;
 mod client;
 mod patience;
+mod process;
 mod sidecar;
 mod upstream;
 mod wire;
@@ -10,7 +11,10 @@ mod wire;
 mod connections;
 mod forwarding;
 mod hangups;
+mod lifecycle;
+mod operator;
 mod queue;
 mod refusals;
 mod retries;
 mod streaming;
+mod together;

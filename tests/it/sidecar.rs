@@ -86,8 +86,8 @@ impl Sidecar {
         self.app().reload(config).expect("a configuration that fits");
     }
 
-    /// Stops it; tells whether everything ended by itself.
-    pub(crate) fn stop(mut self) -> bool {
+    /// Stops it and tells how that went.
+    pub(crate) fn stop(mut self) -> app::End {
         self.running.take().expect("it runs until it is stopped").stop()
     }
 }
