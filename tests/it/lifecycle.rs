@@ -232,7 +232,8 @@ fn a_full_window_outlives_a_kill() {
 #[test]
 fn however_often_it_is_killed_in_a_burst_the_upstream_never_counts_too_many() {
     let (upstream, place) = (Upstream::start(), Place::new());
-    let more = format!("rate_rpm: 6\nbucket_capacity: 6\nstate_file: {}", place.file("window.state").display());
+    let more =
+        format!("rate_rpm: 6\nbucket_capacity: 6\nstate_file: {}", place.file("window.state").display());
     let path = place.configure(&before(&upstream, &more));
     for round in 1..=4 {
         let mut process = Process::start(&path);
@@ -262,7 +263,8 @@ fn a_port_that_is_taken_is_one_clear_line_and_status_1() {
 #[test]
 fn check_prints_every_key_and_masks_secrets() {
     let place = Place::new();
-    let path = place.configure("upstream_api_key: nvapi-very-secret\nadmin_token: another-secret\nrate_rpm: 17");
+    let path =
+        place.configure("upstream_api_key: nvapi-very-secret\nadmin_token: another-secret\nrate_rpm: 17");
     let tokens = [("SIDECAR_CLIENT_TOKENS", "planner=third-secret")];
     let output = run(&["--check", "--config", path.to_str().unwrap()], &tokens);
     let told = String::from_utf8(output.stdout).unwrap();

@@ -80,7 +80,10 @@ fn status_counts_what_happened() {
     assert_eq!(status["token_bucket"]["rate_per_minute"], 3.0);
     assert!(status["token_bucket"]["tokens"].as_f64() < Some(1.0), "{status}");
     assert_eq!(status["retreat"]["state"], "normal");
-    assert_eq!((&status["retreat"]["base_rpm"], &status["retreat"]["effective_rpm"]), (&3.0.into(), &3.0.into()));
+    assert_eq!(
+        (&status["retreat"]["base_rpm"], &status["retreat"]["effective_rpm"]),
+        (&3.0.into(), &3.0.into())
+    );
     drop(waiting);
     until("the one that left is counted", || {
         let status = sidecar.status();

@@ -76,7 +76,8 @@ impl Process {
         let mut process = Process { child, log, seen: Vec::new(), address };
         let line = process.await_line("listens on ");
         let address = line.split("listens on ").nth(1).and_then(|rest| rest.split(' ').next());
-        process.address = address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"));
+        process.address =
+            address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"));
         process
     }
 
@@ -136,7 +137,9 @@ impl Process {
     /// Waits until nobody listens any more.
     #[track_caller]
     pub(crate) fn wait_until_deaf(&self) {
-        until("it accepts nothing more", || std::net::TcpStream::connect(self.address).is_err().then_some(()));
+        until("it accepts nothing more", || {
+            std::net::TcpStream::connect(self.address).is_err().then_some(())
+        });
     }
 
     /// Sends a signal.

@@ -39,7 +39,8 @@ impl Jam {
             assert_eq!(client.answer().status(), 200);
         }
         drop(sidecar);
-        let text = |body: String| body.split("\"content\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let text =
+            |body: String| body.split("\"content\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         upstream.bodies().into_iter().skip(1).map(text).collect()
     }
 }
@@ -209,7 +210,10 @@ fn a_full_queue_refuses_when_the_policy_is_reject() {
     assert!((1..=60).contains(&answer.head.number("retry-after")));
     let status = jam.sidecar.status();
     assert_eq!(status["errors"]["queue_full_rejects"], 1);
-    assert_eq!((&status["queue"]["max_size"], &status["queue"]["full_policy"]), (&2.into(), &"reject".into()));
+    assert_eq!(
+        (&status["queue"]["max_size"], &status["queue"]["full_policy"]),
+        (&2.into(), &"reject".into())
+    );
     assert_eq!(jam.order(waiting), ["a", "b"]);
 }
 

@@ -221,7 +221,11 @@ fn what_is_no_http_is_a_502() {
         upstream.answer_and_close(garbage);
         let mut client = sidecar.begin(chat("garbage"));
         client.answer().assert_error(502, "UpstreamError");
-        assert_eq!(client.send(Vec::from(models())).answer().status(), 200, "the client's connection is unharmed");
+        assert_eq!(
+            client.send(Vec::from(models())).answer().status(),
+            200,
+            "the client's connection is unharmed"
+        );
     }
 }
 

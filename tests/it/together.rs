@@ -77,7 +77,10 @@ fn eight_threads_at_once_for_a_second_and_nothing_is_lost() {
         let status = sidecar.status();
         (status["in_flight"] == 0 && status["queue"]["current_size"] == 0).then_some(status)
     });
-    assert!(status["requests"]["total"].as_u64() >= Some(answered.load(Ordering::Relaxed) as u64), "{status}");
+    assert!(
+        status["requests"]["total"].as_u64() >= Some(answered.load(Ordering::Relaxed) as u64),
+        "{status}"
+    );
 }
 
 #[test]
