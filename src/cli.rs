@@ -28,6 +28,8 @@ pub enum Command {
     Healthcheck(Healthcheck),
     /// Carry Alertmanager's alerts to Feishu or to a command.
     AlertBridge,
+    /// Run the limiter on virtual time; the simulator reads its own arguments.
+    Simulate(Vec<OsString>),
     /// Print the version.
     Version,
     /// Print the help.
@@ -62,6 +64,8 @@ Usage:
   nvidia-sidecar demo [--seconds N] [--port N]
                                             watch it work: a look-alike of NIM with a dozen agents,
                                             without a key or a network, until Ctrl-C or for N seconds
+  nvidia-sidecar simulate [OPTIONS]         run the limiter on virtual time: \"twelve agents on 40 rpm, what
+                                            will URGENT wait?\"; simulate --help tells more
   nvidia-sidecar healthcheck [--url URL]    exit 0 if a running sidecar answers, else 1
   nvidia-sidecar alert-bridge               carry Alertmanager's alerts to Feishu or to a command
 
@@ -142,14 +146,17 @@ where
                 Some("demo") if config.is_none() && !check && !run => return demo(parser),
                 Some("healthcheck") if !check && !run => return healthcheck(parser, config),
                 Some("alert-bridge") if config.is_none() && !check && !run => return alert_bridge(parser),
+                Some("simulate") if config.is_none() && !check && !run => {
+                    return Ok(Command::Simulate(parser.raw_args()?.collect()));
+                }
                 Some("help") => return Ok(Command::Help),
                 Some("version") => return Ok(Command::Version),
-                Some("run" | "demo" | "healthcheck" | "alert-bridge") => {
+                Some("run" | "demo" | "healthcheck" | "simulate" | "alert-bridge") => {
                     return Err(UsageError(format!("{name:?} does not go with what stands before it")));
                 }
                 _ => {
                     return Err(UsageError(format!(
-                        "{name:?} is no command; there are run, demo, healthcheck and alert-bridge"
+                        "{name:?} is no command; there are run, demo, simulate, healthcheck and alert-bridge"
                     )));
                 }
             },

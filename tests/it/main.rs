@@ -1,0 +1,20 @@
+//! The sidecar as its clients and its upstream see it: real sockets, a scripted upstream, a raw client.
+
+mod ask;
+mod client;
+mod patience;
+mod process;
+mod sidecar;
+mod upstream;
+mod wire;
+
+mod connections;
+mod forwarding;
+mod hangups;
+mod lifecycle;
+mod operator;
+mod queue;
+mod refusals;
+mod retries;
+mod streaming;
+mod together;

@@ -1,0 +1,176 @@
+//! The built program as a process: its configuration file, its log, its signals and its end.
+
+use crate::ask::Ask;
+use crate::client::{Answer, Client};
+use crate::patience::{PATIENCE, until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Builder;
+
+/// A directory of its own for one test; gone when it is dropped.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a configuration with this text, on ports of its own, and returns its path.
+    pub(crate) fn configure(&self, text: &str) -> PathBuf {
+        let path = self.file("sidecar.yaml");
+        fs::write(&path, format!("listen_port: 0\nmetrics_port: 0\nlog_format: json\n{text}\n")).unwrap();
+        path
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    command(variables).args(arguments).output().unwrap()
+}
+
+fn command(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nvidia-sidecar"));
+    command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+/// A running sidecar; killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: Receiver<String>,
+    seen: Vec<String>,
+    address: SocketAddr,
+}
+
+impl Process {
+    /// Starts it with the configuration at `path` and waits until it listens.
+    pub(crate) fn start(path: &Path) -> Process {
+        let mut command = command(&[]);
+        let mut child =
+            command.arg("--config").arg(path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, log) = channel();
+        collect(child.stdout.take().unwrap(), lines.clone());
+        collect(child.stderr.take().unwrap(), lines);
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process = Process { child, log, seen: Vec::new(), address };
+        let line = process.await_line("listens on ");
+        let address = line.split("listens on ").nth(1).and_then(|rest| rest.split(' ').next());
+        process.address =
+            address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"));
+        process
+    }
+
+    /// Waits for a line of the log that contains this.
+    #[track_caller]
+    pub(crate) fn await_line(&mut self, containing: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("the log never said {containing:?}: {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(containing) {
+                return line;
+            }
+        }
+    }
+
+    /// Everything that was logged until the end.
+    pub(crate) fn whole_log(&mut self) -> String {
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            self.seen.push(line);
+        }
+        self.seen.join("\n")
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection to it.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(crate) fn begin(&self, ask: Ask) -> Client {
+        let mut client = self.connect();
+        client.send(Vec::from(ask));
+        client
+    }
+
+    /// Sends a request on a connection of its own and reads the answer.
+    #[track_caller]
+    pub(crate) fn ask(&self, ask: Ask) -> Answer {
+        self.begin(ask).answer()
+    }
+
+    /// Waits until so many requests are queued.
+    #[track_caller]
+    pub(crate) fn wait_for_queue(&self, depth: u64) {
+        until(&format!("{depth} requests are queued"), || {
+            let status = self.ask(crate::ask::ask("GET", "/status")).json();
+            (status["queue"]["current_size"] == depth).then_some(())
+        });
+    }
+
+    /// Waits until nobody listens any more.
+    #[track_caller]
+    pub(crate) fn wait_until_deaf(&self) {
+        until("it accepts nothing more", || {
+            std::net::TcpStream::connect(self.address).is_err().then_some(())
+        });
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        until("the process ends", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.seen.extend(self.log.try_iter());
+            eprintln!("--- the process logged:\n{}", self.seen.join("\n"));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Hands lines on until the other side closes its end.
+fn collect(from: impl Read + Send + 'static, to: Sender<String>) {
+    let read = move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _ = to.send(line);
+        }
+    };
+    Builder::new().spawn(read).unwrap();
+}
