@@ -27,4 +27,5 @@ pub mod settings;
 pub mod share;
 pub mod snapshot;
 pub mod store;
+mod view;
 pub mod window;

@@ -81,11 +81,11 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {
             Long("scenario") => {
-                options.scenario = Some(args.value().and_then(|v| v.string()).map_err(wrong)?)
+                options.scenario = Some(args.value().and_then(ValueExt::string).map_err(wrong)?);
             }
             Long("list") => options.list = true,
             Long("adaptive") => {
-                let mode = args.value().and_then(|v| v.string()).map_err(wrong)?;
+                let mode = args.value().and_then(ValueExt::string).map_err(wrong)?;
                 options.modes = match Adaptive::parse(&mode) {
                     Some(mode) => vec![mode],
                     None if mode == "both" => Adaptive::ALL.to_vec(),
