@@ -9,6 +9,7 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod edges;
 mod forwarding;
 mod hangups;
 mod lifecycle;
