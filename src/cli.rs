@@ -26,6 +26,8 @@ pub enum Command {
     Demo(Demo),
     /// Ask a running sidecar whether it is alive.
     Healthcheck(Healthcheck),
+    /// Run the limiter on virtual time; the simulator reads its own arguments.
+    Simulate(Vec<OsString>),
     /// Print the version.
     Version,
     /// Print the help.
@@ -60,6 +62,8 @@ Usage:
   nvidia-sidecar demo [--seconds N] [--port N]
                                             watch it work: a look-alike of NIM with a dozen agents,
                                             without a key or a network, until Ctrl-C or for N seconds
+  nvidia-sidecar simulate [OPTIONS]         run the limiter on virtual time: \"twelve agents on 40 rpm, what
+                                            will URGENT wait?\"; simulate --help tells more
   nvidia-sidecar healthcheck [--url URL]    exit 0 if a running sidecar answers, else 1
 
 Options:
@@ -132,14 +136,17 @@ where
                 Some("run") if !run => run = true,
                 Some("demo") if config.is_none() && !check && !run => return demo(parser),
                 Some("healthcheck") if !check && !run => return healthcheck(parser, config),
+                Some("simulate") if config.is_none() && !check && !run => {
+                    return Ok(Command::Simulate(parser.raw_args()?.collect()));
+                }
                 Some("help") => return Ok(Command::Help),
                 Some("version") => return Ok(Command::Version),
-                Some("run" | "demo" | "healthcheck") => {
+                Some("run" | "demo" | "healthcheck" | "simulate") => {
                     return Err(UsageError(format!("{name:?} does not go with what stands before it")));
                 }
                 _ => {
                     return Err(UsageError(format!(
-                        "{name:?} is no command; there are run, demo and healthcheck"
+                        "{name:?} is no command; there are run, demo, simulate and healthcheck"
                     )));
                 }
             },

@@ -256,7 +256,7 @@ pub static KEYS: &[Key] = &[
     live(
         "adaptive",
         "SIDECAR_ADAPTIVE",
-        "specified",
+        "learned",
         |c| word(name(ADAPTIVE, c.retreat.adaptive)),
         "The rule that steers the rate: `specified` by the figures below, `learned` remembers where refusals began.",
     ),

@@ -298,7 +298,7 @@ impl Default for Config {
                 aging: Some(Duration::from_secs(30)),
             },
             retreat: Retreat {
-                adaptive: Adaptive::Specified,
+                adaptive: Adaptive::Learned,
                 window: Duration::from_secs(60),
                 threshold_429: 0.05,
                 factor: 0.75,

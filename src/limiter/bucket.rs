@@ -14,7 +14,7 @@ use super::rate::Rpm;
 use crate::clock::{Moment, duration_from_secs_f64};
 
 /// Tokens that stay in the bucket while the window blocks.
-const ALLOWANCE: f64 = 2.0;
+const ALLOWANCE: f64 = 1.05;
 /// At high rates the allowance is what comes in this time: tickets are granted in batches as long as a thread's wake-up.
 const ALLOWANCE_TIME: Duration = Duration::from_millis(50);
 /// So that a token which is due is there in spite of rounding: a millionth of a token.
@@ -66,7 +66,11 @@ impl Bucket {
     #[must_use]
     pub fn nth_at(&self, nth: f64, now: Moment) -> Moment {
         let missing = nth - HAIR / 2.0 - self.tokens_at(now);
-        if missing <= 0.0 { now } else { now + duration_from_secs_f64(missing / self.rate.per_second()) }
+        if missing <= 0.0 {
+            return now;
+        }
+        // A nanosecond more, since a duration is rounded down to whole ones.
+        now + duration_from_secs_f64(missing / self.rate.per_second()) + Duration::from_nanos(1)
     }
 
     /// Changes the rate; what was gained until now was gained at the old one.

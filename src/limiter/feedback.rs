@@ -114,7 +114,7 @@ impl<J> Gate<J> {
     pub(super) fn forget_in_model(&mut self, key: Key, waiting: &Waiting<J>) {
         let candidate = &waiting.candidate;
         let Some(model) = self.models.get_mut(&candidate.model) else { return };
-        let was_parked = model.parked.remove(&(candidate.priority, waiting.order)).is_some();
+        let was_parked = model.parked.remove(&waiting.order.serial).is_some();
         let was_trying = model.trying == Some(key);
         if was_trying {
             model.trying = None;
@@ -267,11 +267,11 @@ impl<J> Gate<J> {
     /// Moves the jobs that are parked behind a model's hold into the lanes, in the order of their arrival.
     fn free(&mut self, name: &Name, now: Moment) {
         let Some(model) = self.models.get_mut(name) else { return };
-        let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_iter().collect();
-        parked.sort_unstable_by_key(|&((_, order), _)| order);
+        let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_values().collect();
+        parked.sort_unstable_by_key(|&key| self.store.get(key).map(|waiting| waiting.order));
         // They waited for the model: what the bucket gained meanwhile is no licence for a burst at it.
         self.bucket.press(!parked.is_empty(), now);
-        for (_, key) in parked {
+        for key in parked {
             self.line_up(key, now);
         }
         self.models.find_wake();

@@ -29,7 +29,7 @@ use crate::priority::Priority;
 const EVENTS: usize = 64;
 
 /// Decides which request goes upstream next, and when. Generic over what waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gate<J> {
     pub(super) settings: Settings,
     pub(super) store: Store<J>,
@@ -167,9 +167,13 @@ impl<J> Gate<J> {
             let outlook = self.outlook(&gone.candidate, false, now);
             return Next::Expired { job: gone.job, candidate: gone.candidate, outlook };
         }
-        let may_send = self.flights.len() < self.settings.max_in_flight as usize
-            && !matches!(self.key.passage(now), Passage::Wait(_))
-            && self.window.has_place(now);
+        let has_place = self.window.has_place(now);
+        if !has_place && !self.lanes.is_empty() {
+            self.retreat.filled();
+        }
+        let may_send = has_place
+            && self.flights.len() < self.settings.max_in_flight as usize
+            && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
             && self.bucket.take(now)
@@ -179,6 +183,8 @@ impl<J> Gate<J> {
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
         }
+        // A LOW job may have risen, and is not shed any more.
+        self.note_low(now);
         self.bucket.press(!self.lanes.is_empty(), now);
         Next::Nothing
     }
@@ -430,7 +436,7 @@ impl<J> Gate<J> {
                 Passage::Probe => model.trying = Some(key),
                 Passage::Wait(_) => {
                     let first = model.parked.is_empty();
-                    model.parked.insert((candidate.priority, order), key);
+                    model.parked.insert(order.serial, key);
                     self.store.set_place(key, Place::Parked);
                     if first {
                         self.models.find_wake();

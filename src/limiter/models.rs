@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fairness::{Key, Order};
+use super::fairness::Key;
 use super::hold::{Hold, Passage};
 use crate::clock::Moment;
-use crate::priority::Priority;
 
 /// How many models are known at once.
 pub const MAX_MODELS: usize = 256;
@@ -45,8 +44,9 @@ pub struct Model {
     pub hold: Hold,
     /// The job that is to be its probe and waits for a ticket.
     pub trying: Option<Key>,
-    /// Jobs that wait for its hold to end, in the order in which they will be tried.
-    pub parked: BTreeMap<(Priority, Order), Key>,
+    /// Jobs that wait for its hold to end, by their serial: the one refused longest ago is tried first, so that no job
+    /// spends all its attempts as the probe of a long hold while others wait beside it.
+    pub parked: BTreeMap<u64, Key>,
     answers: Fading,
     refusals: Fading,
     used: u64,

@@ -6,8 +6,8 @@
 //! `arrival(n + limit) ≥ sent(n) + margin + 60 s ≥ arrival(n) + 60 s`.
 //!
 //! The margin is [`MARGIN`] and is *learned*: a refusal in spite of a window that was not over its limit, which the next try
-//! shows to have been an isolated one, means that travel is more uneven than the margin. It then grows to twice the
-//! refusal's own round trip (refusals answer at once, so that is travel and nothing else), at most [`MARGIN_MAX`], and decays
+//! shows to have been an isolated one, means that travel is more uneven than the margin. It then grows to three times
+//! the refusal's own round trip (refusals answer at once, so that is travel and nothing else), at most [`MARGIN_MAX`], and decays
 //! with a half-life of [`MARGIN_HALF_LIFE`]. It counts for stamps of the past too, so one refusal teaches at once.
 //!
 //! Stamps of one millisecond are one entry (the latest moment wins), so memory is bounded by the window's length whatever
@@ -23,7 +23,7 @@ pub const UNREPORTED: Duration = Duration::from_secs(10);
 /// What the window is longer than the upstream's from the start.
 pub const MARGIN: Duration = Duration::from_millis(200);
 /// The most that uneven travel may lengthen it by.
-pub const MARGIN_MAX: Duration = Duration::from_millis(2500);
+pub const MARGIN_MAX: Duration = Duration::from_millis(2400);
 /// In this time what was learned about travel loses half its weight.
 pub const MARGIN_HALF_LIFE: Duration = Duration::from_secs(12 * 3600);
 
@@ -187,7 +187,7 @@ impl Window {
 
     /// An isolated refusal with this round trip came although the window was not over its limit.
     pub fn learn_travel(&mut self, round_trip: Duration, now: Moment) {
-        let margin = (self.margin(now) * 2).max(round_trip * 2).min(MARGIN_MAX);
+        let margin = (self.margin(now) * 4).max(round_trip * 3).min(MARGIN_MAX);
         self.learned = margin.saturating_sub(MARGIN);
         self.learned_at = now;
     }
