@@ -1,5 +1,7 @@
 //! The sidecar as its clients and its upstream see it: real sockets, a scripted upstream, a raw client.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod ask;
 mod client;
 mod patience;
