@@ -20,8 +20,8 @@ const MAX_IDLE: Duration = Duration::from_secs(50);
 /// How long connecting may take, TLS included; `request_timeout` where that is shorter.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The largest head of an answer.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
+/// The largest head of an answer: ureq takes it from one buffer.
+const MAX_ANSWER_HEAD: usize = BUFFER_BYTES;
 
 /// Certificates in a file that cannot be used.
 #[derive(Debug)]

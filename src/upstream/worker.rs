@@ -21,7 +21,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use ureq::http::{Request, Response, header};
+use ureq::http::{Request, Response, StatusCode, header};
 use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
@@ -162,6 +162,11 @@ impl Courier {
         let traffic = call.traffic();
         let answered_at = self.clock.now();
         match result {
+            // Nobody is asked to switch protocols, so a 101 is no answer to any request (RFC 9110 §15.2.2).
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                job.upstream.error = Some(Failure::Broken.error());
+                Err((Failure::Broken, traffic))
+            }
             Ok(response) => {
                 if response.status().as_u16() < 500 {
                     self.reached_at.store(answered_at.as_nanos(), Ordering::Relaxed);

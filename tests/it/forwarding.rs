@@ -2,7 +2,7 @@
 
 use crate::ask::{ask, chat, model, models};
 use crate::sidecar::{Sidecar, base};
-use crate::upstream::Upstream;
+use crate::upstream::{Received, Upstream};
 use crate::wire;
 use nvidia_sidecar::config::{LimitUnmatched, Secret};
 
@@ -15,7 +15,7 @@ fn path_and_query_are_joined_to_the_base_with_one_v1() {
     }
     sidecar.reload(|c| c.upstream.url = base(&upstream.url("/gate")));
     sidecar.ask(models());
-    let lines: Vec<String> = upstream.received().iter().map(|r| r.line()).collect();
+    let lines: Vec<String> = upstream.received().iter().map(Received::line).collect();
     assert_eq!(
         lines,
         [

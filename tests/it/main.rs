@@ -1,5 +1,7 @@
 //! The sidecar as its clients and its upstream see it: real sockets, a scripted upstream, a raw client.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod ask;
 mod client;
 mod patience;
@@ -9,6 +11,7 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod edges;
 mod forwarding;
 mod hangups;
 mod lifecycle;

@@ -46,13 +46,9 @@ impl Drop for Place {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    command(variables).args(arguments).output().unwrap()
-}
-
-fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvidia-sidecar"));
     command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
-    command
+    command.args(arguments).output().unwrap()
 }
 
 /// A running sidecar; killed when it is dropped.
@@ -66,7 +62,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it with the configuration at `path` and waits until it listens.
     pub(crate) fn start(path: &Path) -> Process {
-        let mut command = command(&[]);
+        Process::start_with(path, "true")
+    }
+
+    /// The same, after a shell has carried out `before` in its process.
+    pub(crate) fn start_with(path: &Path, before: &str) -> Process {
+        let mut command = Command::new("/bin/sh");
+        let program = env!("CARGO_BIN_EXE_nvidia-sidecar");
+        command.env_clear().stdin(Stdio::null());
+        command.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(program);
         let mut child =
             command.arg("--config").arg(path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
@@ -105,6 +109,11 @@ impl Process {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A connection to it.

@@ -191,8 +191,8 @@ fn low_work_is_shed_when_it_is_next_and_no_ticket_comes() {
     let (_upstream, sidecar) = exhausted(1, |c| c.queue.low_timeout = Duration::from_millis(200));
     let mut low = sidecar.begin(chat("low").priority("low"));
     assert_no_ticket(&low.answer());
-    let mut normal = sidecar.queue(chat("normal"), 1);
-    let mut behind = sidecar.queue(chat("low behind").priority("low"), 2);
+    let normal = sidecar.queue(chat("normal"), 1);
+    let behind = sidecar.queue(chat("low behind").priority("low"), 2);
     until("some time has passed", || (sidecar.status()["uptime_seconds"].as_f64() > Some(1.0)).then_some(()));
     assert!(!behind.has_input(), "it is not next in line");
     assert!(!normal.has_input());

@@ -85,7 +85,7 @@ fn a_model_that_refuses_waits_alone() {
     let sidecar = Sidecar::before(&upstream);
     let refused = json(429, &[("Retry-After", "30")], REFUSAL);
     upstream.always("nvidia/full", &refused);
-    let mut full = sidecar.begin(model("nvidia/full", "x"));
+    let full = sidecar.begin(model("nvidia/full", "x"));
     upstream.wait_for(1);
     for _ in 0..5 {
         assert_eq!(sidecar.ask(model("nvidia/free", "x")).status(), 200);

@@ -95,7 +95,8 @@ impl Sidecar {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop();
+            let end = running.stop();
+            assert!(std::thread::panicking() || end != app::End::Defect, "the limiter ended by a defect");
         }
     }
 }

@@ -233,11 +233,6 @@ impl Held {
         self.seen.recv_timeout(PATIENCE).expect("no request reached the upstream")
     }
 
-    /// Whether the request has come; does not wait.
-    pub(crate) fn has_request(&self) -> bool {
-        self.seen.try_recv().is_ok()
-    }
-
     /// Sends bytes as they are.
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         let _ = self.steps.send(Step::Send(bytes.as_ref().to_vec()));
@@ -256,11 +251,6 @@ impl Held {
     /// Closes the connection.
     pub(crate) fn close(self) {
         let _ = self.steps.send(Step::Close);
-    }
-
-    /// Resets the connection.
-    pub(crate) fn reset(self) {
-        let _ = self.steps.send(Step::Reset);
     }
 
     /// Waits until the other side closes the connection.
