@@ -102,7 +102,7 @@ impl Sidecar {
             }
             None => None,
         };
-        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.unix(clock.now()))
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.unix())
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let threads = Threads::default();
@@ -200,7 +200,7 @@ impl Sidecar {
     pub fn count_reload(&self, succeeded: bool) {
         let metrics = self.journal.metrics();
         if succeeded {
-            metrics.reloaded(self.clock.unix(self.clock.now()));
+            metrics.reloaded(self.clock.unix());
         } else {
             metrics.reload_failed();
         }

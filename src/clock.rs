@@ -5,8 +5,7 @@
 use std::ops::{Add, Sub};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A point in time: nanoseconds since an origin, which is an hour before the process's clock was made, or the start of a
-/// simulation.
+/// A point in time: nanoseconds since the process's clock was started (or since the start of a simulation).
 ///
 /// 64 bits of nanoseconds last 584 years. Arithmetic saturates, so no input from the network can make it panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,55 +68,38 @@ pub fn duration_from_secs_f64(secs: f64) -> Duration {
     if secs > 0.0 { Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX) } else { Duration::ZERO }
 }
 
-/// How long before the clock's making its origin lies, so that what happened before a restart has its moment too.
-const BEFORE_START: Duration = Duration::from_secs(3600);
-
-/// The process's clock: monotonic moments, and their place in calendar time.
+/// The process's clock: monotonic moments, and calendar time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
-    started_unix: Duration,
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock whose origin is now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the owner of the clock")]
     pub fn start() -> Clock {
-        let started_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Clock { started: Instant::now(), started_unix }
-    }
-
-    /// The moment at which this clock was started.
-    #[must_use]
-    pub fn started(&self) -> Moment {
-        Moment::ZERO + BEFORE_START
+        Clock { started: Instant::now() }
     }
 
     /// The present moment.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the owner of the clock")]
     pub fn now(&self) -> Moment {
-        self.started() + Instant::now().duration_since(self.started)
+        Moment::ZERO + Instant::now().duration_since(self.started)
     }
 
     /// The instant of a moment, for libraries that wait until an [`Instant`]; far moments are far enough.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
         const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-        self.started + moment.since(self.started()).min(FAR)
+        self.started + moment.since(Moment::ZERO).min(FAR)
     }
 
-    /// The moment's time since the Unix epoch.
+    /// Calendar time as a time since the Unix epoch.
     #[must_use]
-    pub fn unix(&self, moment: Moment) -> Duration {
-        (self.started_unix + Duration::from_nanos(moment.0)).saturating_sub(BEFORE_START)
-    }
-
-    /// The moment of a time since the Unix epoch; `None` when it lies before the clock's origin.
-    #[must_use]
-    pub fn moment_of_unix(&self, unix: Duration) -> Option<Moment> {
-        (unix + BEFORE_START).checked_sub(self.started_unix).map(|since| Moment::ZERO + since)
+    pub fn unix(&self) -> Duration {
+        self.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     /// Calendar time now, read afresh: it follows an adjusted system clock.
@@ -137,14 +119,6 @@ mod tests {
         assert_eq!(Moment::NEVER + Duration::MAX, Moment::NEVER);
         assert_eq!(Moment::ZERO - Duration::from_secs(1), Moment::ZERO);
         assert_eq!(Moment::ZERO.since(Moment::NEVER), Duration::ZERO);
-    }
-
-    #[test]
-    fn calendar_time_and_moments_translate_both_ways() {
-        let clock = Clock::start();
-        let moment = clock.started() - Duration::from_secs(59);
-        assert_eq!(clock.moment_of_unix(clock.unix(moment)), Some(moment), "before the start");
-        assert_eq!(clock.moment_of_unix(Duration::ZERO), None, "long before the start");
     }
 
     #[test]

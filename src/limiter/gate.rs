@@ -1,18 +1,62 @@
 //! The gate: bucket, window, slots, holds, lanes and retreat as one decision, on a clock that is handed in.
+//!
+//! A shell owns it and does four things: [`offer`](Gate::offer) what arrives, [`report`](Gate::report) what became of each
+//! ticket, call [`next`](Gate::next) until it says [`Next::Nothing`], and wait for input or [`ready_at`](Gate::ready_at). Each
+//! call costs a few tree operations, whatever the depth, the rate and the uptime.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
-use super::admission::{Candidate, Event, Next, Offered, Report, Ticket};
-use super::settings::Settings;
-use super::snapshot::{Snapshot, WaitingJob};
+use super::admission::{Candidate, Event, Next, Offered, Outlook, Refused, Ticket};
+use super::bucket::Bucket;
+use super::estimate::Forecast;
+use super::fairness::{Key, Order};
+use super::feedback::{Flight, Lesson, Suspicion};
+use super::hold::{Hold, Passage};
+use super::lanes::{Lanes, Stand};
+use super::models::Models;
+use super::rate::Rpm;
+use super::retreat::{Change, Retreat};
+use super::settings::{QueueFullPolicy, Settings};
+use super::snapshot::{BucketStats, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats};
+use super::store::{Place, Store, Waiting};
+use super::window::Window;
 use crate::clock::Moment;
+use crate::priority::Priority;
+
+/// How many events are kept for the shell.
+const EVENTS: usize = 64;
 
 /// Decides which request goes upstream next, and when. Generic over what waits.
 #[derive(Debug)]
 pub struct Gate<J> {
-    settings: Settings,
-    jobs: std::collections::VecDeque<(Candidate, J)>,
-    flight: usize,
+    pub(super) settings: Settings,
+    pub(super) store: Store<J>,
+    pub(super) lanes: Lanes,
+    pub(super) models: Models,
+    pub(super) key: Hold,
+    pub(super) bucket: Bucket,
+    pub(super) window: Window,
+    pub(super) retreat: Retreat,
+    pub(super) flights: HashMap<u64, Flight>,
+    pub(super) suspicion: Option<Suspicion>,
+    pub(super) lesson: Lesson,
+    forecast: Forecast,
+    events: VecDeque<Event>,
+    /// The LOW job that is next in line with nothing above it, and since when.
+    low_next: Option<(Order, Moment)>,
+    serial: u64,
+    tickets: u64,
+    totals: Totals,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    enqueued: u64,
+    dequeued: u64,
+    dropped: u64,
+    overflowed: u64,
 }
 
 /// Settings that cannot be taken over as they are.
@@ -32,7 +76,8 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::QueueTooDeep { depth, max_size } => write!(
                 f,
-                "queue_max_size {max_size} is below the {depth} jobs that wait now; try again when it is shorter, or give a larger bound"
+                "queue_max_size {max_size} is below the {depth} jobs that wait now; \
+                 try again when fewer wait, or give a larger bound"
             ),
         }
     }
@@ -44,106 +89,210 @@ impl<J> Gate<J> {
     /// A gate with a full bucket and an empty window.
     #[must_use]
     pub fn new(settings: Settings, now: Moment) -> Gate<J> {
-        let _ = now;
-        Gate { settings, jobs: Default::default(), flight: 0 }
+        let base = Rpm::from(settings.rate_rpm);
+        Gate {
+            store: Store::new(),
+            lanes: Lanes::new(settings.queue.aging),
+            models: Models::default(),
+            key: Hold::default(),
+            bucket: Bucket::new(settings.bucket_capacity, base, now),
+            window: Window::new(settings.window, base.whole_in(settings.window)),
+            retreat: Retreat::new(settings.retreat.clone(), settings.adaptive, base, now),
+            flights: HashMap::new(),
+            suspicion: None,
+            lesson: Lesson::default(),
+            forecast: Forecast::new(),
+            events: VecDeque::new(),
+            low_next: None,
+            serial: 0,
+            tickets: 0,
+            totals: Totals::default(),
+            settings,
+        }
     }
 
     /// A request arrives.
     pub fn offer(&mut self, candidate: Candidate, job: J, now: Moment) -> Offered<J> {
-        let _ = now;
-        self.jobs.push_back((candidate, job));
+        self.advance(now);
+        let bounds = &self.settings.queue;
+        let mut displaced = None;
+        let mut stand = Stand::Queued;
+        if !self.store.has_room(candidate.bytes, bounds) {
+            match bounds.full_policy {
+                QueueFullPolicy::Passthrough if self.store.overflow_has_room(candidate.bytes, bounds) => {
+                    stand = Stand::Overflow;
+                }
+                QueueFullPolicy::Passthrough | QueueFullPolicy::Reject => {
+                    return self.refuse(candidate, job, Refused::QueueFull, now);
+                }
+                QueueFullPolicy::DropLowest => {
+                    let lowest = self.store.newest_of_lowest_below(candidate.priority);
+                    let makes_room = |&key: &Key| self.store.would_have_room(key, candidate.bytes, bounds);
+                    match lowest.filter(makes_room) {
+                        Some(key) => displaced = Some(key),
+                        None => return self.refuse(candidate, job, Refused::QueueFull, now),
+                    }
+                }
+            }
+        }
+        let outlook = self.outlook(&candidate, stand == Stand::Overflow, now);
+        if now + outlook.eta > candidate.deadline {
+            return self.refuse(candidate, job, Refused::NoTicket, now);
+        }
+        let displaced = displaced.and_then(|key| self.take_out(key));
+        let promise = Some(self.forecast.promise(outlook.position));
+        let order = self.order(candidate.arrived);
+        self.totals.enqueued += 1;
+        let key = self.store.insert(Waiting { candidate, job, order, stand, place: Place::Lane, promise });
+        self.line_up(key, now);
+        self.note_low(now);
+        if let Some(gone) = displaced {
+            self.totals.dropped += 1;
+            let outlook = self.outlook(&gone.candidate, false, now);
+            return Offered::Displaced { job: gone.job, id: gone.candidate.id, outlook };
+        }
+        if stand == Stand::Overflow {
+            self.totals.overflowed += 1;
+            return Offered::Overflow;
+        }
         Offered::Queued
     }
 
     /// What may happen at `now`. Call again until it says [`Next::Nothing`].
     pub fn next(&mut self, now: Moment) -> Next<J> {
-        if let Some((candidate, job)) = self.jobs.pop_front() {
-            self.flight += 1;
-            return Next::Release { job, candidate, ticket: Ticket { id: 0, granted_at: now } };
+        self.advance(now);
+        if let Some(gone) = self.overdue(now).and_then(|key| self.take_out(key)) {
+            self.totals.dropped += 1;
+            self.settle(now);
+            let outlook = self.outlook(&gone.candidate, false, now);
+            return Next::Expired { job: gone.job, candidate: gone.candidate, outlook };
         }
+        let may_send = self.flights.len() < self.settings.max_in_flight as usize
+            && !matches!(self.key.passage(now), Passage::Wait(_))
+            && self.window.has_place(now);
+        if may_send
+            && let Some(pick) = self.lanes.pick(now)
+            && self.bucket.take(now)
+            && let Some(waiting) = self.serve(pick.key)
+        {
+            let ticket = self.grant(&waiting, now);
+            self.settle(now);
+            return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
+        }
+        self.bucket.press(!self.lanes.is_empty(), now);
         Next::Nothing
     }
 
     /// The next moment at which [`next`](Gate::next) can do something without new input; `None` if there is none.
     #[must_use]
     pub fn ready_at(&self, now: Moment) -> Option<Moment> {
-        let _ = now;
-        None
-    }
-
-    /// What became of a ticket. Reports of unknown tickets are ignored.
-    pub fn report(&mut self, ticket: Ticket, report: Report, now: Moment) {
-        let _ = (ticket, report, now);
-    }
-
-    /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
-    pub fn done(&mut self, ticket: Ticket, now: Moment) {
-        let _ = (ticket, now);
-        self.flight -= 1;
-    }
-
-    /// Requests on their way.
-    pub fn in_flight(&self) -> usize {
-        self.flight
-    }
-    /// Empty.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-    }
-    /// Depth.
-    pub fn depth(&self) -> usize {
-        self.jobs.len()
+        let low = self.low_next.map(|(_, since)| since + self.settings.queue.low_priority_timeout);
+        let moments = [
+            self.store.first_deadline().map(|(at, _)| at),
+            self.store.first_delayed().map(|(at, _)| at),
+            low,
+            self.models.wake(),
+            self.retreat.control_at(),
+            self.ticket_at(now),
+        ];
+        moments.into_iter().flatten().min().map(|at| at.max(now))
     }
 
     /// A request that was refused, or that could not be sent, comes back to the head of its priority, with its first
     /// time of arrival; not to be sent before `not_before`.
+    ///
+    /// It never finds the queue full: what is on its way is bounded by `max_in_flight`.
     pub fn give_back(&mut self, candidate: Candidate, job: J, now: Moment, not_before: Option<Moment>) {
-        let _ = (now, not_before);
-        self.jobs.push_front((candidate, job));
+        self.advance(now);
+        let order = self.order(candidate.arrived);
+        let stand = Stand::Returned;
+        let key =
+            self.store.insert(Waiting { candidate, job, order, stand, place: Place::Lane, promise: None });
+        match not_before.filter(|&at| at > now) {
+            Some(at) => self.store.set_place(key, Place::Delayed(at)),
+            None => self.line_up(key, now),
+        }
+        self.note_low(now);
     }
 
     /// The client of a waiting job hung up.
     pub fn cancel(&mut self, id: u64, now: Moment) -> Option<J> {
-        let _ = (id, now);
-        None
+        let gone = self.store.key_of(id).and_then(|key| self.take_out(key))?;
+        self.advance(now);
+        self.settle(now);
+        Some(gone.job)
     }
 
-    /// New settings. A changed rate is the new base of the retreat.
+    /// New settings. A changed rate is the new base of the retreat; the length of the window stays what it was.
     ///
     /// # Errors
-    /// When the queue holds more jobs than the new bound; nothing is changed then.
+    /// When the queue holds more jobs than a smaller bound allows; nothing is changed then.
     pub fn reconfigure(&mut self, settings: Settings, now: Moment) -> Result<(), Unfit> {
-        let _ = now;
-        self.settings = settings;
+        let (depth, max_size) = (self.store.queued_len(), settings.queue.max_size);
+        if max_size < self.settings.queue.max_size && depth > max_size {
+            return Err(Unfit::QueueTooDeep { depth, max_size });
+        }
+        self.advance(now);
+        let base = Rpm::from(settings.rate_rpm);
+        self.retreat.reconfigure(&settings.retreat, settings.adaptive, base, now);
+        self.bucket.set_capacity(settings.bucket_capacity, now);
+        self.lanes.set_aging(settings.queue.aging);
+        self.settings = Settings { window: self.settings.window, ..settings };
+        self.follow_rate(now);
+        self.settle(now);
         Ok(())
     }
 
     /// The operator's command: back to the base rate, holds forgotten.
     pub fn reset_to_base(&mut self, now: Moment) {
-        let _ = now;
+        self.advance(now);
+        let change = self.retreat.reset(now);
+        self.changed(change, now);
+        self.key = Hold::default();
+        self.suspicion = None;
+        for key in self.models.clear() {
+            self.line_up(key, now);
+        }
+        self.settle(now);
     }
 
     /// All waiting jobs, for a shutdown, in no particular order.
     pub fn drain_all(&mut self) -> Vec<(Candidate, J)> {
-        Vec::new()
+        self.lanes = Lanes::new(self.settings.queue.aging);
+        self.models.clear();
+        self.low_next = None;
+        self.store.drain()
     }
 
-    /// What the window remembers from before a restart: when how many requests were sent.
-    pub fn restore_window(&mut self, stamps: impl IntoIterator<Item = (Moment, u32)>, now: Moment) {
-        let _ = (stamps.into_iter().count(), now);
+    /// What the window remembers from before a restart: how long ago how many requests were sent, oldest first.
+    ///
+    /// Ages and not moments, because a [`Moment`] cannot lie before the start of the process.
+    pub fn restore_window(&mut self, sent: impl IntoIterator<Item = (Duration, u32)>, now: Moment) {
+        self.window.restore(sent, now);
     }
 
-    /// When how many requests were sent within the window, oldest first, for a state file; tickets that are granted and
-    /// not yet sent stand with the moment of their grant.
+    /// How long ago how many requests were sent within the window, oldest first, for a state file; tickets that are
+    /// granted and not yet sent stand with the age of their grant.
     #[must_use]
-    pub fn window_stamps(&self, now: Moment) -> Vec<(Moment, u32)> {
-        let _ = now;
-        Vec::new()
+    pub fn window_ages(&self, now: Moment) -> Vec<(Duration, u32)> {
+        self.window.ages(now)
     }
 
-    /// What the log and the metrics should hear of, since the last call; the oldest are dropped beyond 64.
+    /// What the log and the metrics should hear of, since the last call; beyond 64 the oldest are dropped.
     pub fn take_events(&mut self) -> Vec<Event> {
-        Vec::new()
+        self.events.drain(..).collect()
+    }
+
+    /// Requests on their way: tickets that are not [`done`](Gate::done).
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Waiting jobs, whether in the queue, behind it or behind a hold.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.store.len()
     }
 
     /// The settings in force.
@@ -152,26 +301,270 @@ impl<J> Gate<J> {
         &self.settings
     }
 
+    /// What a request would be told if it came now.
+    #[must_use]
+    pub fn outlook(&self, candidate: &Candidate, overflow: bool, now: Moment) -> Outlook {
+        let ahead = self.lanes.ahead_of_next(candidate.priority, &candidate.client, overflow, now);
+        let (mut position, mut free_at) = (ahead + 1, now);
+        if let Some(model) = self.models.get(&candidate.model)
+            && let Some(until) = model.hold.held_until()
+        {
+            position += model.parked.len();
+            free_at = until;
+        }
+        let ticket = self.forecast.ticket_of(candidate.priority, position);
+        Outlook::new(position, self.nth_ticket_at(ticket, now).max(free_at).since(now))
+    }
+
     /// The gate as plain data. Cheap: no walk over jobs.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
+        let bounds = &self.settings.queue;
+        let current_size = self.store.queued_len();
+        let filled = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        let fullness =
+            filled(current_size, bounds.max_size).max(filled(self.store.queued_bytes(), bounds.max_bytes));
+        let held = self.models.iter().filter_map(|(name, model)| {
+            let until = model.hold.held_until()?;
+            Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
+        });
+        let mut held: Vec<_> = held.collect();
+        held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
+        held.truncate(HELD_SHOWN);
         Snapshot {
             at: now,
-            queue: Default::default(),
-            bucket: Default::default(),
-            window: Default::default(),
-            retreat: Default::default(),
-            in_flight: 0,
-            max_in_flight: 0,
-            held: Vec::new(),
-            key_paused_until: None,
+            queue: QueueStats {
+                max_size: bounds.max_size,
+                current_size,
+                depth_by_priority: self.store.depth(),
+                overflow: self.store.len() - current_size,
+                bytes: self.store.bytes(),
+                max_bytes: bounds.max_bytes,
+                total_enqueued: self.totals.enqueued,
+                total_dequeued: self.totals.dequeued,
+                total_dropped: self.totals.dropped,
+                total_overflowed: self.totals.overflowed,
+                full_policy: bounds.full_policy,
+                utilization: fullness.min(1.0),
+            },
+            bucket: BucketStats {
+                at: now,
+                tokens: self.bucket.tokens_at(now),
+                capacity: self.bucket.capacity(),
+                rate_per_minute: self.bucket.rate().per_minute(),
+            },
+            window: WindowStats {
+                used: self.window.used(now),
+                limit: self.window.limit() as usize,
+                margin: self.window.margin(now),
+            },
+            retreat: self.retreat.stats(now),
+            in_flight: self.flights.len(),
+            max_in_flight: self.settings.max_in_flight as usize,
+            held,
+            key_paused_until: self.key.held_until(),
         }
     }
 
-    /// Up to `max` waiting jobs in the order in which they will go, as far as it can be known. Walks the queue.
+    /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
     #[must_use]
     pub fn waiting(&self, max: usize, now: Moment) -> Vec<WaitingJob> {
-        let _ = (max, now);
-        Vec::new()
+        let in_line = self.lanes.in_order(now);
+        let mut others: Vec<_> =
+            self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
+        others.sort_by_key(|(_, waiting)| (waiting.candidate.priority, waiting.order));
+        let keys = in_line.into_iter().chain(others.into_iter().map(|(key, _)| key));
+        let jobs = (1..).zip(keys.take(max)).filter_map(|(position, key)| {
+            let waiting = self.store.get(key)?;
+            let candidate = &waiting.candidate;
+            let free_at = match waiting.place {
+                Place::Lane => now,
+                Place::Delayed(until) => until,
+                Place::Parked => {
+                    self.models.get(&candidate.model).and_then(|model| model.hold.held_until()).unwrap_or(now)
+                }
+            };
+            let ticket = u32::try_from(position).unwrap_or(u32::MAX);
+            Some(WaitingJob {
+                id: candidate.id,
+                client: candidate.client.clone(),
+                priority: candidate.priority,
+                model: candidate.model.clone(),
+                waited: now.since(candidate.arrived),
+                position,
+                eta: self.nth_ticket_at(ticket, now).max(free_at).since(now),
+            })
+        });
+        jobs.collect()
+    }
+
+    /// Does what time alone brings: steps of the rate, ends of holds and delays.
+    pub(super) fn advance(&mut self, now: Moment) {
+        self.window.advance(now);
+        let change = self.retreat.control(now);
+        self.changed(change, now);
+        let mut moved = self.key.presume(now);
+        while let Some((_, key)) = self.store.first_delayed().filter(|&(at, _)| at <= now) {
+            self.line_up(key, now);
+            moved = true;
+        }
+        if self.models.wake().is_some_and(|wake| wake <= now) {
+            for name in self.models.due(now) {
+                self.end_hold(&name, now);
+            }
+            self.models.find_wake();
+            moved = true;
+        }
+        if moved {
+            self.note_low(now);
+        }
+    }
+
+    /// Puts a waiting job where it belongs: into its lane, or behind its model's hold.
+    pub(super) fn line_up(&mut self, key: Key, now: Moment) {
+        let Some(waiting) = self.store.get(key) else { return };
+        let (candidate, order, stand) = (&waiting.candidate, waiting.order, waiting.stand);
+        if let Some(model) = self.models.get_mut(&candidate.model) {
+            match model.passage(now) {
+                Passage::Free => {}
+                Passage::Probe => model.trying = Some(key),
+                Passage::Wait(_) => {
+                    let first = model.parked.is_empty();
+                    model.parked.insert((candidate.priority, order), key);
+                    self.store.set_place(key, Place::Parked);
+                    if first {
+                        self.models.find_wake();
+                    }
+                    return;
+                }
+            }
+        }
+        self.lanes.insert(candidate.priority, &candidate.client, order, key, stand);
+        self.store.set_place(key, Place::Lane);
+    }
+
+    /// Takes a job out that gets no ticket.
+    pub(super) fn take_out(&mut self, key: Key) -> Option<Waiting<J>> {
+        let waiting = self.store.remove(key)?;
+        let candidate = &waiting.candidate;
+        if waiting.place == Place::Lane {
+            self.lanes.remove(candidate.priority, &candidate.client, waiting.order);
+        }
+        self.forget_in_model(key, &waiting);
+        Some(waiting)
+    }
+
+    /// What follows when jobs left: the overflow moves up, and somebody else may be the LOW job next in line.
+    pub(super) fn settle(&mut self, now: Moment) {
+        while let Some(key) = self.lanes.first_overflowing() {
+            let Some(waiting) = self.store.get(key) else { break };
+            let candidate = &waiting.candidate;
+            if !self.store.has_room(candidate.bytes, &self.settings.queue) {
+                break;
+            }
+            self.lanes.remove(candidate.priority, &candidate.client, waiting.order);
+            self.lanes.insert(candidate.priority, &candidate.client, waiting.order, key, Stand::Queued);
+            self.store.admit(key);
+        }
+        self.note_low(now);
+    }
+
+    /// Takes a change of the rate over and tells of it.
+    pub(super) fn changed(&mut self, change: Option<Change>, now: Moment) {
+        let Some(change) = change else { return };
+        self.follow_rate(now);
+        let (effective_rpm, share) = (change.effective.per_minute(), change.share);
+        self.tell(Event::Rate { from: change.from, to: change.to, effective_rpm, share });
+        if change.floor {
+            self.tell(Event::Floor { effective_rpm, share });
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn follow_rate(&mut self, now: Moment) {
+        let effective = self.retreat.effective();
+        self.window.set_limit(effective.whole_in(self.settings.window));
+        self.bucket.set_rate(effective, now);
+    }
+
+    /// The job that must go without a ticket: its time is up, or it is LOW and no ticket came for too long.
+    fn overdue(&self, now: Moment) -> Option<Key> {
+        let late = self.store.first_deadline().filter(|&(at, _)| at <= now).map(|(_, key)| key);
+        late.or_else(|| {
+            let (_, since) = self.low_next?;
+            let pick = self.lanes.pick(now)?;
+            (pick.sheddable && since + self.settings.queue.low_priority_timeout <= now).then_some(pick.key)
+        })
+    }
+
+    /// Takes the picked job out with its ticket.
+    fn serve(&mut self, key: Key) -> Option<Waiting<J>> {
+        let waiting = self.store.remove(key)?;
+        self.lanes.serve(waiting.candidate.priority, &waiting.candidate.client, waiting.order);
+        Some(waiting)
+    }
+
+    fn grant(&mut self, waiting: &Waiting<J>, now: Moment) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket { id: self.tickets, granted_at: now };
+        let candidate = &waiting.candidate;
+        if waiting.stand != Stand::Returned {
+            self.totals.dequeued += 1;
+        }
+        self.forecast.granted(candidate.priority, waiting.promise);
+        self.window.reserve(ticket.id, now);
+        self.take_off(ticket, candidate, now);
+        ticket
+    }
+
+    fn refuse(&mut self, candidate: Candidate, job: J, reason: Refused, now: Moment) -> Offered<J> {
+        self.totals.dropped += 1;
+        let outlook = self.outlook(&candidate, false, now);
+        Offered::Refused { job, reason, outlook }
+    }
+
+    /// When the next ticket can be granted, if somebody stands in line and a slot is free.
+    fn ticket_at(&self, now: Moment) -> Option<Moment> {
+        if self.lanes.is_empty() || self.flights.len() >= self.settings.max_in_flight as usize {
+            return None;
+        }
+        let key = match self.key.passage(now) {
+            Passage::Wait(until) => until,
+            Passage::Free | Passage::Probe => now,
+        };
+        Some(self.bucket.nth_at(1.0, now).max(self.window.place_at(now).unwrap_or(now)).max(key))
+    }
+
+    /// When the `nth` ticket from now can be granted, by depth and rate.
+    fn nth_ticket_at(&self, nth: u32, now: Moment) -> Moment {
+        let key = self.key.held_until().unwrap_or(now);
+        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(key)
+    }
+
+    fn order(&mut self, arrived: Moment) -> Order {
+        self.serial += 1;
+        Order { arrived, serial: self.serial }
+    }
+
+    /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
+    pub(super) fn note_low(&mut self, now: Moment) {
+        let next = if self.store.depth()[Priority::Low.index()] == 0 { None } else { self.lanes.pick(now) };
+        let order =
+            next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
+        self.low_next = match (order, self.low_next) {
+            (Some(order), Some((before, since))) if order == before => Some((order, since)),
+            (Some(order), _) => Some((order, now)),
+            (None, _) => None,
+        };
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

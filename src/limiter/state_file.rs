@@ -4,7 +4,7 @@
 //! One line a moment, `SECONDS.MILLIS COUNT` since the Unix epoch, appended before the requests leave. The system keeps
 //! written lines when the process is killed; a power cut may lose the last ones, with the upstream's connection to it.
 
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct StateFile {
     file: File,
     clock: Clock,
     lines: usize,
-    restored: Vec<(Moment, u32)>,
+    restored: Vec<(Duration, u32)>,
     failing: bool,
 }
 
@@ -43,7 +43,7 @@ impl StateFile {
             Ok(file) => {
                 let mut text = String::new();
                 file.take(MAX_BYTES).read_to_string(&mut text)?;
-                read_stamps(&text, &clock)?
+                read_ages(&text, &clock)?
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
@@ -52,24 +52,24 @@ impl StateFile {
         Ok(StateFile { path: path.into(), file, clock, lines: restored.len(), restored, failing: false })
     }
 
-    /// What was read at the start, once.
-    pub fn take_restored(&mut self) -> Vec<(Moment, u32)> {
+    /// What was read at the start, once: how long ago how many tickets were granted.
+    pub fn take_restored(&mut self) -> Vec<(Duration, u32)> {
         std::mem::take(&mut self.restored)
     }
 
-    /// Writes down that `count` tickets are granted at `now`. `stamps` tells what still counts, when the file has grown
-    /// so much that it is rewritten. A disk that fails is logged once and costs no request.
-    pub fn record(&mut self, now: Moment, count: usize, stamps: impl FnOnce() -> Vec<(Moment, u32)>) {
-        let line = line(self.clock.unix(now), count);
+    /// Writes down that `count` tickets are granted now. `ages` tells what still counts, when the file has grown so much
+    /// that it is rewritten. A disk that fails is logged once and costs no request.
+    pub fn record(&mut self, count: usize, ages: impl FnOnce() -> Vec<(Duration, u32)>) {
+        let line = line(self.clock.unix(), count);
         let written = self.file.write_all(line.as_bytes()).and_then(|()| {
             self.lines += 1;
             if self.lines < SPARE_LINES {
                 return Ok(());
             }
-            let stamps = stamps();
+            let ages = ages();
             // Twice what is needed again before the next time, however much that is.
-            self.lines = stamps.len() / 2;
-            self.file = rewrite(&self.path, &stamps, &self.clock)?;
+            self.lines = ages.len() / 2;
+            self.file = rewrite(&self.path, &ages, &self.clock)?;
             Ok(())
         });
         if let Err(error) = &written
@@ -89,10 +89,10 @@ fn line(unix: Duration, count: usize) -> String {
 }
 
 /// Replaces the file in one step, so that a crash leaves the old or the new one whole; the new one is open for appending.
-fn rewrite(path: &Path, stamps: &[(Moment, u32)], clock: &Clock) -> io::Result<File> {
+fn rewrite(path: &Path, ages: &[(Duration, u32)], clock: &Clock) -> io::Result<File> {
     let mut text = String::from(HEADER);
-    for (moment, count) in stamps {
-        text.push_str(&line(clock.unix(*moment), *count as usize));
+    for (age, count) in ages {
+        text.push_str(&line(clock.unix().saturating_sub(*age), *count as usize));
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -102,7 +102,7 @@ fn rewrite(path: &Path, stamps: &[(Moment, u32)], clock: &Clock) -> io::Result<F
     OpenOptions::new().append(true).open(path)
 }
 
-fn read_stamps(text: &str, clock: &Clock) -> io::Result<Vec<(Moment, u32)>> {
+fn read_ages(text: &str, clock: &Clock) -> io::Result<Vec<(Duration, u32)>> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
@@ -112,18 +112,18 @@ fn read_stamps(text: &str, clock: &Clock) -> io::Result<Vec<(Moment, u32)>> {
             "not a state file of nvidia-sidecar; move it away",
         ));
     };
-    let now = clock.now();
-    let stamps = lines.lines().filter_map(|line| {
+    let now = clock.unix();
+    let ages = lines.lines().filter_map(|line| {
         // A line that a crash cut short, or that a hand has changed, is passed over.
         let (at, count) = line.split_once(' ')?;
         let (secs, millis) = at.split_once('.')?;
-        let unix = Duration::from_secs(secs.parse().ok()?)
+        let at = Duration::from_secs(secs.parse().ok()?)
             + Duration::from_millis(millis.parse::<u16>().ok()?.into());
         // A clock that was set back leaves stamps of the future: they count from now.
-        let moment = clock.moment_of_unix(unix)?.min(now);
-        (now.since(moment) < MEMORY).then_some((moment, count.parse().ok()?))
+        let age = now.saturating_sub(at);
+        (age < MEMORY).then_some((age, count.parse().ok()?))
     });
-    Ok(stamps.collect())
+    Ok(ages.collect())
 }
 
 #[cfg(test)]
@@ -150,9 +150,8 @@ mod tests {
         let (scratch, clock) = (Scratch::new("remembers"), Clock::start());
         let mut first = StateFile::open(&scratch.0, clock).unwrap();
         assert!(first.take_restored().is_empty());
-        let now = clock.now();
-        first.record(now, 3, Vec::new);
-        first.record(now, 1, Vec::new);
+        first.record(3, Vec::new);
+        first.record(1, Vec::new);
         drop(first);
         let restored = StateFile::open(&scratch.0, Clock::start()).unwrap().take_restored();
         assert_eq!(restored.iter().map(|s| s.1).sum::<u32>(), 4);
@@ -161,7 +160,7 @@ mod tests {
     #[test]
     fn old_lines_and_torn_lines_are_passed_over() {
         let (scratch, clock) = (Scratch::new("torn"), Clock::start());
-        let unix = clock.unix(clock.now());
+        let unix = clock.unix();
         let old = line(unix - Duration::from_secs(71), 5);
         let fresh = line(unix - Duration::from_secs(30), 2);
         fs::write(&scratch.0, format!("{HEADER}{old}{fresh}{}.1", unix.as_secs())).unwrap();
@@ -182,9 +181,8 @@ mod tests {
     fn the_file_does_not_grow_with_uptime() {
         let (scratch, clock) = (Scratch::new("bounded"), Clock::start());
         let mut state = StateFile::open(&scratch.0, clock).unwrap();
-        let now = clock.now();
         for _ in 0..3 * SPARE_LINES {
-            state.record(now, 1, || vec![(now, 40)]);
+            state.record(1, || vec![(Duration::ZERO, 40)]);
         }
         let lines = fs::read_to_string(&scratch.0).unwrap().lines().count();
         assert!(lines <= SPARE_LINES + 2, "{lines} lines");

@@ -215,7 +215,7 @@ impl Limiter {
         select.recv(&self.reports);
         let publish_at = if self.is_stale { self.published_at + PUBLISH_EVERY } else { Moment::NEVER };
         let ready_at = self.gate.ready_at(self.clock.now()).unwrap_or(Moment::NEVER);
-        let closes_at = if self.gate.is_empty() { Moment::NEVER } else { self.closes_at };
+        let closes_at = if self.gate.depth() == 0 { Moment::NEVER } else { self.closes_at };
         match publish_at.min(ready_at).min(closes_at) {
             Moment::NEVER => drop(select.ready()),
             until => drop(select.ready_deadline(self.clock.instant(until))),
@@ -366,7 +366,7 @@ impl Limiter {
         }
         // Written down before anything is sent: a process that is killed in between spends a ticket less, never more.
         if let Some(state) = &mut self.state {
-            state.record(now, released.len(), || self.gate.window_stamps(now));
+            state.record(released.len(), || self.gate.window_ages(now));
         }
         for dispatch in released {
             if let Err(Dispatch { job, permit }) = self.workers.submit(dispatch) {
