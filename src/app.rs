@@ -1,30 +1,35 @@
 //! Builds every part and wires them; the only file that knows all stages.
 
 use crate::clock::Clock;
-use crate::config::{self, Config, LiveConfig, Reloaded};
-use crate::front::event_loop::{EventLoop, OpenConnections, Order};
+use crate::config::{Config, LiveConfig, Reloaded};
+use crate::control::{Control, Refusal, limiter_settings};
+use crate::front::event_loop::{EventLoop, LoopHandle, OpenConnections, Order};
 use crate::front::intake::{Intake, Wiring};
-use crate::front::link::Home;
 use crate::front::listen::{self, Door};
 use crate::front::memory::Budget;
 use crate::lifecycle::{self, Threads};
 use crate::limiter::board::Board;
-use crate::limiter::gate::{Gate, Unfit};
-use crate::limiter::settings::{QueueSettings, RetreatSettings, Settings};
+use crate::limiter::gate::Gate;
 use crate::limiter::state_file::StateFile;
 use crate::limiter::thread::{Command, Intakes, Limiter, Parts};
-use crate::ops::agents::{AgentSpec, Agents};
+use crate::ops::agents::Agents;
+use crate::ops::desk::Desk;
 use crate::ops::journal::Journal;
 use crate::ops::metrics::Metrics;
+use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
+use crate::ops::readiness::Readiness;
+use crate::ops::show;
 use crate::upstream::pool::Pool;
 use crate::upstream::worker::Courier;
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -37,19 +42,20 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A sidecar that runs.
 pub struct Sidecar {
     live: Arc<LiveConfig>,
-    intake: Arc<Intake>,
+    control: Arc<Control>,
     limiter: Intakes,
     courier: Arc<Courier>,
     journal: Arc<Journal>,
-    loops: Vec<Loop>,
+    loops: Vec<LoopHandle>,
+    /// The event loops' threads.
+    fronts: Threads,
+    /// All other threads.
     threads: Threads,
+    draining: Arc<AtomicBool>,
+    /// Closed to end the dashboard's show.
+    show: Sender<()>,
     clock: Clock,
     addresses: (SocketAddr, SocketAddr),
-}
-
-struct Loop {
-    orders: Sender<Order>,
-    home: Arc<Home>,
 }
 
 /// Why a sidecar cannot start.
@@ -105,10 +111,10 @@ impl Sidecar {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.unix())
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
-        let threads = Threads::default();
+        let (fronts, threads) = (Threads::default(), Threads::default());
         let gate = Gate::new(limiter_settings(&config), clock.now());
         let board = Arc::new(Board::new(gate.snapshot(clock.now())));
-        let agents = Agents::new(&agent_specs(&config), clock.now());
+        let agents = Agents::new(&config.agents, clock.now());
         let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
         let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
@@ -121,45 +127,92 @@ impl Sidecar {
             Box::new(move |dispatch| courier.carry_limited(dispatch))
         });
         let pass_courier = courier.clone();
-        let pass_through = Pool::new("pass-through", max_in_flight.1, threads.clone(), move || {
+        let pass_through = Arc::new(Pool::new("pass-through", max_in_flight.1, threads.clone(), move || {
             let courier = pass_courier.clone();
             Box::new(move |job| courier.carry_pass_through(job))
-        });
+        }));
         let (limiter_thread, limiter) =
             Limiter::new(Parts { gate, board: board.clone(), workers: Arc::new(limited), state, clock });
-        let open = OpenConnections::default();
-        let pages = Pages { live: live.clone(), board, journal: journal.clone(), open: open.clone(), clock };
+
+        let control = Arc::new(Control::new(
+            live.clone(),
+            limiter.clone(),
+            pass_through.clone(),
+            journal.clone(),
+            clock,
+        ));
+        let desk = Desk::open(control.clone(), &threads).map_err(StartError::System)?;
+        let (readiness, prober) = Readiness::new(board.clone(), courier.clone(), live.clone(), clock);
+        let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
+        let overview = Arc::new(Overview {
+            live: live.clone(),
+            board,
+            journal: journal.clone(),
+            readiness: readiness.clone(),
+            open: open.clone(),
+            most_connections,
+            pass_through: pass_through.load(),
+            history: Mutex::default(),
+            draining: draining.clone(),
+            clock,
+        });
+        let pages = Pages {
+            live: live.clone(),
+            overview: overview.clone(),
+            readiness: readiness.clone(),
+            desk,
+            clock,
+        };
         let intake = Arc::new(Intake::new(Wiring {
             live: live.clone(),
             limiter: limiter.clone(),
-            pass_through: Arc::new(pass_through),
+            pass_through,
             pages,
             journal: journal.clone(),
+            draining: draining.clone(),
             budget: Budget::default(),
             clock,
             most_connections,
         }));
 
-        let mut built = Vec::new();
+        let mut loops = Vec::new();
+        let mut event_loops = Vec::new();
         let mut metrics_door = Some(metrics_door);
         for listener in api {
             let mut doors = vec![(listener, Door::Api)];
             doors.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Door::Metrics)));
-            let (orders, given) = unbounded();
-            let event_loop = EventLoop::new(doors, given, open.clone(), intake.clone(), clock)
-                .map_err(StartError::System)?;
-            built.push((Loop { orders, home: event_loop.home() }, event_loop));
+            let (event_loop, handle) =
+                EventLoop::new(doors, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
+            event_loops.push(event_loop);
+            loops.push(handle);
         }
-        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
-            threads.spawn(name, run).map_err(StartError::System)
+
+        let (show, show_ends) = bounded(0);
+        let (shown_to, show_control) = (loops.clone(), control.clone());
+        let watched = Arc::downgrade(&readiness);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            threads.spawn(name.into(), run).map_err(StartError::System)
         };
-        spawn("limiter".into(), Box::new(move || limiter_thread.run()))?;
-        let mut handles = Vec::new();
-        for (i, (handle, event_loop)) in built.into_iter().enumerate() {
-            spawn(format!("loop-{i}"), Box::new(move || event_loop.run()))?;
-            handles.push(handle);
+        spawn("limiter", Box::new(move || limiter_thread.run()))?;
+        spawn("prober", Box::new(move || prober.run(&watched)))?;
+        spawn("show", Box::new(move || show::run(&overview, &show_control, &shown_to, &show_ends)))?;
+        for (i, event_loop) in event_loops.into_iter().enumerate() {
+            fronts.spawn(format!("loop-{i}"), move || event_loop.run()).map_err(StartError::System)?;
         }
-        Ok(Sidecar { live, intake, limiter, courier, journal, loops: handles, threads, clock, addresses })
+        Ok(Sidecar {
+            live,
+            control,
+            limiter,
+            courier,
+            journal,
+            loops,
+            fronts,
+            threads,
+            draining,
+            show,
+            clock,
+            addresses,
+        })
     }
 
     /// Where requests and the operator's pages are served.
@@ -184,16 +237,8 @@ impl Sidecar {
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Unfit> {
-        let merged = config::reload(&self.live.snapshot(), loaded);
-        let (answer, answered) = bounded(1);
-        let settings = Box::new(limiter_settings(&merged.config));
-        self.limiter.command(Command::Reconfigure(settings, answer));
-        // No answer: the limiter has ended, and with it the need for settings.
-        answered.recv().unwrap_or(Ok(()))?;
-        self.intake.set_max_in_flight(&merged.config);
-        self.live.replace(merged.config.clone());
-        Ok(merged)
+    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+        self.control.reload(loaded)
     }
 
     /// Counts a reload in the metrics.
@@ -208,35 +253,35 @@ impl Sidecar {
 
     /// Stops: accepts nothing more, finishes what is in flight and what the tickets allow within `drain_timeout`, refuses
     /// the rest. Tells whether everything ended by itself.
+    #[must_use]
     pub fn stop(self) -> bool {
-        let Sidecar { live, intake, limiter, courier, loops, threads, clock, .. } = self;
+        let Sidecar {
+            live, control, limiter, courier, loops, fronts, threads, draining, show, clock, ..
+        } = self;
         let within = live.snapshot().drain_timeout;
         let end = clock.now() + within;
         let last_words = end - LAST_WORDS.min(within / 4);
-        intake.drain();
+        draining.store(true, Ordering::SeqCst);
         limiter.command(Command::CloseAt(last_words));
-        order(&loops, Order::Drain);
+        order(&loops, &Order::Drain);
+        let mut clean = fronts.join_until(clock.instant(last_words));
+        if !clean {
+            courier.cut();
+            let told = fronts.join_until(clock.instant(last_words + LAST_WORDS.min(within / 8)));
+            if !told {
+                order(&loops, &Order::Cut);
+            }
+        }
         // Stages end because their input closes: these were the last ends outside the loops.
-        drop((intake, limiter));
-        if threads.join_until(clock.instant(last_words)) {
-            return true;
-        }
-        courier.cut();
-        let cut_at = last_words + LAST_WORDS.min(within / 8);
-        if threads.join_until(clock.instant(cut_at)) {
-            return false;
-        }
-        order(&loops, Order::Cut);
-        let _ = threads.join_until(clock.instant(end));
-        false
+        drop((control, limiter, show));
+        clean &= threads.join_until(clock.instant(end));
+        clean
     }
 }
 
-fn order(loops: &[Loop], order: Order) {
-    for Loop { orders, home } in loops {
-        if orders.send(order).is_ok() {
-            let _ = home.waker.wake();
-        }
+fn order(loops: &[LoopHandle], order: &Order) {
+    for event_loop in loops {
+        event_loop.order(order.clone());
     }
 }
 
@@ -257,44 +302,4 @@ fn most_connections(config: &Config) -> usize {
         );
     }
     most
-}
-
-fn agent_specs(config: &Config) -> Vec<AgentSpec> {
-    let spec = |a: &config::Agent| AgentSpec {
-        name: a.name.clone(),
-        label: a.label.clone(),
-        heartbeat: a.heartbeat,
-    };
-    config.agents.iter().map(spec).collect()
-}
-
-/// The configuration as the limiter takes it.
-fn limiter_settings(config: &Config) -> Settings {
-    let Config { rate, queue, retreat, upstream, .. } = config;
-    let defaults = Settings::default();
-    Settings {
-        rate_rpm: rate.rpm,
-        bucket_capacity: rate.bucket_capacity,
-        max_in_flight: u32::try_from(upstream.max_in_flight).unwrap_or(u32::MAX),
-        queue: QueueSettings {
-            max_size: queue.max_size,
-            max_bytes: queue.max_bytes,
-            full_policy: queue.full_policy,
-            low_priority_timeout: queue.low_timeout,
-            aging: queue.aging.unwrap_or_default(),
-        },
-        retry_after_cap: upstream.retry_after_cap,
-        adaptive: retreat.adaptive,
-        retreat: RetreatSettings {
-            window: retreat.window,
-            threshold: retreat.threshold_429,
-            factor: retreat.factor,
-            min_rpm: retreat.min_rpm,
-            recover_window: retreat.recover_window,
-            recover_threshold: retreat.recover_threshold,
-            recover_increment_rpm: retreat.recover_increment_rpm.into(),
-            ..defaults.retreat
-        },
-        ..defaults
-    }
 }

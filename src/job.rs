@@ -4,6 +4,7 @@
 //! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
 
 use crate::clock::Moment;
+use crate::front::access::cors_fields;
 use crate::front::link::{Link, Next};
 use crate::front::memory::Share;
 use crate::front::route::Destination;
@@ -38,6 +39,8 @@ pub struct Job {
     pub route: Route,
     /// Which upstream it goes to.
     pub destination: Destination,
+    /// The origin of the browser's page that sent it and may read the answer.
+    pub page: Option<Box<str>>,
     /// When its last byte had come.
     pub arrived: Moment,
     /// Until when it may wait for tickets.
@@ -107,6 +110,8 @@ pub struct Origin {
     pub route: Route,
     /// See [`Job::destination`].
     pub destination: Destination,
+    /// See [`Job::page`].
+    pub page: Option<Box<str>>,
     /// See [`Job::arrived`].
     pub arrived: Moment,
     /// See [`Job::deadline`].
@@ -117,7 +122,7 @@ impl Job {
     /// A job for a complete request.
     #[must_use]
     pub fn new(origin: Origin, head: Head, body: Body, line: Line, journal: Arc<Journal>) -> Job {
-        let Origin { id, request_id, client, model, priority, route, destination, arrived, deadline } =
+        let Origin { id, request_id, client, model, priority, route, destination, page, arrived, deadline } =
             origin;
         Job {
             id,
@@ -130,6 +135,7 @@ impl Job {
             priority,
             route,
             destination,
+            page,
             arrived,
             deadline,
             queued: Duration::ZERO,
@@ -216,9 +222,7 @@ impl Job {
         }
         let keep = self.may_persist() && outcome != Outcome::Internal && outcome != Outcome::ShuttingDown;
         let mut fields: Vec<(&str, String)> = fields.to_vec();
-        if self.route == Route::Limited {
-            fields.extend(self.course_fields());
-        }
+        fields.extend(self.own_fields());
         let extra_fields: Vec<(&str, &str)> =
             fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let answer = ErrorAnswer {
@@ -234,13 +238,17 @@ impl Job {
         self.line.link.give_back_with(answer, Next::keep_if(keep));
     }
 
-    /// The header fields that tell a limited request's client what it went through.
+    /// The fields that every answer to this request gets: what a limited one went through, and for a browser's page the
+    /// permission to read it.
     #[must_use]
-    pub fn course_fields(&self) -> [(&'static str, String); 2] {
-        [
-            ("X-Sidecar-Queue-Ms", self.queued.as_millis().to_string()),
-            ("X-Sidecar-Attempts", self.attempts.to_string()),
-        ]
+    pub fn own_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        if self.route == Route::Limited {
+            fields.push(("x-sidecar-queue-ms", self.queued.as_millis().to_string()));
+            fields.push(("x-sidecar-attempts", self.attempts.to_string()));
+        }
+        fields.extend(self.page.iter().flat_map(|origin| cors_fields(origin)));
+        fields
     }
 
     fn close_books(&self, outcome: Outcome) {

@@ -23,6 +23,25 @@ pub fn shown_value(config: &Config, key: &Key) -> String {
     Yaml { value: &(key.value)(config), masked: true }.to_string()
 }
 
+/// One key's value as JSON, secrets masked.
+#[must_use]
+pub fn masked_value(config: &Config, key: &Key) -> serde_json::Value {
+    json(&(key.value)(config))
+}
+
+fn json(value: &Raw) -> serde_json::Value {
+    match value {
+        Raw::Null => serde_json::Value::Null,
+        Raw::Bool(flag) => (*flag).into(),
+        Raw::Whole(number) => i64::try_from(*number).map_or_else(|_| number.to_string().into(), Into::into),
+        Raw::Fraction(number) => (*number).into(),
+        Raw::Text(text) | Raw::Untyped(text) => text.as_str().into(),
+        Raw::Secret(secret) => secret.to_string().into(),
+        Raw::List(items) => items.iter().map(json).collect(),
+        Raw::Map(entries) => entries.iter().map(|(name, value)| (name.clone(), json(value))).collect(),
+    }
+}
+
 #[cfg(test)]
 pub(super) fn render_exposed(config: &Config) -> String {
     KEYS.iter()

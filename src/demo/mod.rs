@@ -203,12 +203,13 @@ impl View {
     fn introduce(&mut self, url: &str) -> io::Result<()> {
         writeln!(
             io::stdout(),
-            "nvidia-sidecar demo: {} agents, the sidecar and a look-alike of NIM that grants {RPM} requests in any 60 s,\n\
-             three times what NVIDIA does. All of it runs in this process. Join in from another terminal:\n\n  \
-             curl {url}/v1/chat/completions -H 'Content-Type: application/json' -H 'X-Priority: urgent' \\\n    \
-             -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'\n",
+            "nvidia-sidecar demo: {} agents, the sidecar, and a look-alike of NIM that grants\n\
+             {RPM} requests in any 60 s, about three times what NVIDIA does. All of it runs in\n\
+             this process, without a key or a network. Join in from another terminal:\n\n  \
+             curl {url}/v1/chat/completions -H 'X-Priority: urgent' \\\n    \
+             -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"hi\"}}]}}'\n",
             CAST.len(),
-            nim::MODELS[0],
+            nim::MODELS[1],
         )?;
         if let View::Picture { screen, .. } = self {
             *screen = Some(Screen::enter()?);

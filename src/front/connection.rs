@@ -26,6 +26,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A body may take the client timeout, and a second more for every so many bytes that have come.
 const SLOWEST_BODY_BYTES_A_SECOND: usize = 1024;
 
+/// Bytes of the dashboard's stream that a viewer may be behind.
+const MAX_UNSEEN: usize = 64 * 1024;
+
 /// Reads from one connection before the others get their turn.
 const READS_A_TURN: usize = 16;
 
@@ -44,10 +47,12 @@ pub(super) enum Fate {
 enum State {
     /// Between requests, or in the middle of reading one.
     Reading,
-    /// A request is under way and its holder owns the socket.
-    Lent { job: u64 },
+    /// A request is under way and its holder owns the socket; a job can be cancelled.
+    Lent { job: Option<u64> },
     /// An answer of the sidecar's own is being written.
     Writing(Next),
+    /// The dashboard's stream is shown until the client goes.
+    Watching,
     /// The last answer is out; unread input is thrown away until the client closes.
     Lingering,
 }
@@ -124,8 +129,24 @@ impl Connection {
         match self.state {
             State::Reading => self.reader.progress() == Progress::Idle,
             State::Lent { .. } => !self.link.is_lent(),
-            State::Writing(_) | State::Lingering => false,
+            State::Writing(_) | State::Watching | State::Lingering => false,
         }
+    }
+
+    /// Whether it shows the dashboard's stream.
+    pub(super) fn is_watching(&self) -> bool {
+        self.state == State::Watching
+    }
+
+    /// Shows an event to a viewer. One that does not keep up is dropped; its browser comes back for the present.
+    pub(super) fn show(&mut self, event: &[u8], turn: &mut Turn<'_>) -> Fate {
+        if self.out.len() - self.written > MAX_UNSEEN {
+            return Fate::Close;
+        }
+        self.out.drain(..self.written);
+        self.written = 0;
+        self.out.extend_from_slice(event);
+        self.drive(turn)
     }
 
     /// Whether it was accepted only to be told that there are too many.
@@ -147,6 +168,7 @@ impl Connection {
             && let State::Lent { job } = self.state
             && self.link.is_lent()
             && self.link.hangup().cancel()
+            && let Some(job) = job
         {
             turn.intake.cancel(job);
         }
@@ -231,6 +253,19 @@ impl Connection {
                     Received::Nothing => return Fate::Stay,
                     Received::End => return Fate::Close,
                 },
+                State::Watching => match self.flush(turn.registry) {
+                    Ok(seen) => {
+                        self.deadline =
+                            if seen { Moment::NEVER } else { turn.now + turn.intake.client_timeout() };
+                        match receive(self.link.socket(), turn.scratch) {
+                            Received::Bytes(_) if reads < READS_A_TURN => reads += 1,
+                            Received::Bytes(_) => return Fate::Again,
+                            Received::Nothing => return Fate::Stay,
+                            Received::End => return Fate::Close,
+                        }
+                    }
+                    Err(_) => return Fate::Close,
+                },
                 State::Lent { .. } => return Fate::Stay,
             }
         }
@@ -256,6 +291,11 @@ impl Connection {
         let source = Source { link: &self.link, peer: self.peer, door: self.door };
         match turn.intake.handle(request, share, leftover, &source, turn.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
+            Handled::Watch { head } => {
+                self.out = head;
+                self.written = 0;
+                self.state = State::Watching;
+            }
             Handled::Lent { job } => {
                 self.state = State::Lent { job };
                 self.deadline = turn.now + IDLE;

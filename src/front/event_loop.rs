@@ -6,7 +6,7 @@ use crate::front::intake::Intake;
 use crate::front::link::{Home, Return};
 use crate::front::listen::Door;
 use crate::outcome::Outcome;
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -35,23 +35,53 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Counts the open connections of all loops.
 #[derive(Clone, Debug, Default)]
-pub struct OpenConnections(Arc<AtomicUsize>);
+pub struct OpenConnections(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: AtomicUsize,
+    viewers: AtomicUsize,
+}
 
 impl OpenConnections {
     /// Connections open now.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.all.load(Ordering::Relaxed)
+    }
+
+    /// Of these, the ones that show the dashboard's stream.
+    #[must_use]
+    pub fn viewers(&self) -> usize {
+        self.0.viewers.load(Ordering::Relaxed)
     }
 }
 
 /// What a loop is told while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Order {
+    /// Show these bytes to every viewer.
+    Show(Arc<[u8]>),
     /// Accept nothing more and close what is idle; end when the last answer is out.
     Drain,
     /// Cut what is left and end.
     Cut,
+}
+
+/// The way to a loop that runs.
+#[derive(Clone)]
+pub struct LoopHandle {
+    orders: Sender<Order>,
+    home: Arc<Home>,
+}
+
+impl LoopHandle {
+    /// Gives the loop an order; it goes unheard once the loop has ended.
+    pub fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok() {
+            let _ = self.home.waker.wake();
+        }
+    }
 }
 
 /// A loop that has not started yet.
@@ -79,17 +109,16 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop over `listeners`.
+    /// A loop over `listeners`, and the way to it.
     ///
     /// # Errors
     /// When the system gives no selector or a listener cannot be registered.
     pub fn new(
         listeners: Vec<(TcpListener, Door)>,
-        orders: Receiver<Order>,
         open: OpenConnections,
         intake: Arc<Intake>,
         clock: Clock,
-    ) -> io::Result<EventLoop> {
+    ) -> io::Result<(EventLoop, LoopHandle)> {
         let poll = Poll::new()?;
         for (i, (listener, _)) in listeners.iter().enumerate() {
             let fd = listener.as_raw_fd();
@@ -99,7 +128,10 @@ impl EventLoop {
         let waker = Waker::new(poll.registry(), WAKE)?;
         let registry = poll.registry().try_clone()?;
         let home = Arc::new(Home { returns: sender, waker, registry, draining: AtomicBool::new(false) });
-        Ok(EventLoop {
+        // Two orders in a life, and a show a second that a loop takes at once.
+        let (order_to, orders) = unbounded();
+        let handle = LoopHandle { orders: order_to, home: home.clone() };
+        let event_loop = EventLoop {
             poll,
             home,
             returns,
@@ -117,13 +149,8 @@ impl EventLoop {
             next_deadline: Moment::NEVER,
             again: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
-        })
-    }
-
-    /// The handle that wakes the loop, for whoever gives it orders.
-    #[must_use]
-    pub fn home(&self) -> Arc<Home> {
-        self.home.clone()
+        };
+        Ok((event_loop, handle))
     }
 
     /// Runs until it is ordered to end.
@@ -157,14 +184,15 @@ impl EventLoop {
             // After the events: a place that was freed above is not taken by a new connection while an event of the
             // old one may still be in the batch.
             self.accept(now);
-            if self.obey() {
+            if self.obey(now) {
                 break;
             }
         }
         for (_, connection) in &self.connections {
             connection.cut();
         }
-        self.open.0.fetch_sub(self.connections.len(), Ordering::Relaxed);
+        let tokens: Vec<usize> = self.connections.iter().map(|(token, _)| token).collect();
+        tokens.into_iter().for_each(|token| self.close(token));
     }
 
     /// How long nothing is due.
@@ -181,7 +209,12 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let registry = self.poll.registry();
         let mut turn = Turn { intake: &self.intake, registry, scratch: &mut self.scratch, now };
-        match act(connection, &mut turn) {
+        let was_watching = connection.is_watching();
+        let fate = act(connection, &mut turn);
+        if connection.is_watching() && !was_watching {
+            self.open.0.viewers.fetch_add(1, Ordering::Relaxed);
+        }
+        match fate {
             Fate::Stay => self.next_deadline = self.next_deadline.min(connection.deadline()),
             Fate::Again => self.again.push(token),
             Fate::Close => self.close(token),
@@ -256,7 +289,7 @@ impl EventLoop {
         }
         self.next_deadline = self.next_deadline.min(connection.deadline());
         entry.insert(connection);
-        self.open.0.fetch_add(1, Ordering::Relaxed);
+        self.open.0.all.fetch_add(1, Ordering::Relaxed);
         if over {
             self.refusals += 1;
             let message = "too many connections (max_connections)";
@@ -267,17 +300,21 @@ impl EventLoop {
     fn close(&mut self, token: usize) {
         if let Some(connection) = self.connections.try_remove(token) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&connection.socket_fd()));
-            self.open.0.fetch_sub(1, Ordering::Relaxed);
+            self.open.0.all.fetch_sub(1, Ordering::Relaxed);
             if connection.was_turned_away() {
                 self.refusals -= 1;
+            }
+            if connection.is_watching() {
+                self.open.0.viewers.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
 
     /// Carries out what was ordered; tells whether the loop is to end.
-    fn obey(&mut self) -> bool {
+    fn obey(&mut self, now: Moment) -> bool {
         while let Ok(order) = self.orders.try_recv() {
             match order {
+                Order::Show(event) => self.show(&event, now),
                 Order::Drain => self.begin_draining(),
                 Order::Cut => return true,
             }
@@ -285,7 +322,16 @@ impl EventLoop {
         if self.draining {
             self.close_idle();
         }
-        self.draining && self.connections.is_empty()
+        // Viewers watch to the end, but nobody waits for them.
+        self.draining && self.connections.iter().all(|(_, connection)| connection.is_watching())
+    }
+
+    fn show(&mut self, event: &[u8], now: Moment) {
+        let viewers: Vec<usize> =
+            self.connections.iter().filter(|(_, c)| c.is_watching()).map(|(token, _)| token).collect();
+        for token in viewers {
+            self.drive(token, now, |connection, turn| connection.show(event, turn));
+        }
     }
 
     fn begin_draining(&mut self) {

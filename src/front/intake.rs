@@ -2,16 +2,18 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
+use crate::front::access::{self, Denied};
 use crate::front::link::Link;
 use crate::front::listen::Door;
 use crate::front::memory::{Budget, Share};
 use crate::front::route;
-use crate::http::Request;
 use crate::http::error::ErrorAnswer;
+use crate::http::write::local_answer;
+use crate::http::{Head, Request};
 use crate::job::{Body, Job, Line, Origin};
 use crate::limiter::thread::{Command, Intakes};
 use crate::ops::journal::Journal;
-use crate::ops::pages::Pages;
+use crate::ops::pages::{Pages, Reply};
 use crate::outcome::Outcome;
 use crate::record::{Record, Route};
 use crate::upstream::pool::Pool;
@@ -39,10 +41,15 @@ pub enum Handled {
         /// Whether the connection persists.
         keep: bool,
     },
-    /// It is under way as this job, and its connection lent.
+    /// Its connection shows the dashboard's stream from now on.
+    Watch {
+        /// How the stream begins.
+        head: Vec<u8>,
+    },
+    /// It is under way and its connection lent.
     Lent {
-        /// The job's id.
-        job: u64,
+        /// The id of its job; `None` for a page that is not a job.
+        job: Option<u64>,
     },
 }
 
@@ -68,6 +75,8 @@ pub struct Wiring {
     pub pages: Pages,
     /// The books of finished requests.
     pub journal: Arc<Journal>,
+    /// The sidecar shuts down: proxied requests are refused.
+    pub draining: Arc<AtomicBool>,
     /// The budget for request bodies.
     pub budget: Budget,
     /// The clock.
@@ -80,24 +89,13 @@ pub struct Wiring {
 pub struct Intake {
     wiring: Wiring,
     next_id: AtomicU64,
-    draining: AtomicBool,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(wiring: Wiring) -> Intake {
-        Intake { wiring, next_id: AtomicU64::new(1), draining: AtomicBool::new(false) }
-    }
-
-    /// From now on proxied requests are refused: the sidecar shuts down.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
-    }
-
-    /// Changes the bound on pass-through workers.
-    pub fn set_max_in_flight(&self, config: &Config) {
-        self.wiring.pass_through.set_cap(config.passthrough.max_in_flight);
+        Intake { wiring, next_id: AtomicU64::new(1) }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -160,6 +158,38 @@ impl Intake {
         .to_bytes(self.wiring.clock.wall())
     }
 
+    fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>) -> Handled {
+        let outcome = Outcome::Invalid(denied.status);
+        let request_id = route::request_id(head);
+        let peer = from.peer.to_canonical().to_string();
+        self.wiring.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
+        let mut fields: Vec<(&str, String)> = Vec::new();
+        if denied.status == 401 {
+            fields.push(("www-authenticate", "Bearer".into()));
+        }
+        fields.extend(denied.origin.iter().flat_map(|origin| access::cors_fields(origin)));
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let keep = head.keep_alive() && from.link.may_persist();
+        let answer = ErrorAnswer {
+            outcome,
+            message: &denied.message,
+            retry_after: None,
+            request_id: &request_id,
+            extra_fields: &fields,
+            keep_alive: keep,
+            head_only: head.method() == "HEAD",
+        };
+        Handled::Answer { bytes: answer.to_bytes(self.wiring.clock.wall()), keep }
+    }
+
+    fn grant_preflight(&self, head: &Head, origin: &str, from: &Source<'_>) -> Handled {
+        let fields = access::preflight_fields(head, origin);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let keep = head.keep_alive() && from.link.may_persist();
+        let bytes = local_answer(204, "", &fields, b"", keep, false, self.wiring.clock.wall());
+        Handled::Answer { bytes, keep }
+    }
+
     /// Takes a complete request. A lent connection is marked as lent before its job leaves.
     pub(super) fn handle(
         &self,
@@ -169,31 +199,41 @@ impl Intake {
         from: &Source<'_>,
         now: Moment,
     ) -> Handled {
-        let page = self.wiring.pages.answer(&request, from, now);
-        if let Some(bytes) = page {
-            let keep = request.head.keep_alive() && from.link.may_persist();
-            return Handled::Answer { bytes, keep };
-        }
+        let Request { head, body } = match self.wiring.pages.reply(request, from, now) {
+            Reply::Proxy(request) => request,
+            Reply::Now(bytes, keep) => return Handled::Answer { bytes, keep },
+            Reply::Later => return Handled::Lent { job: None },
+            Reply::Watch(head) => return Handled::Watch { head },
+        };
         let config = self.config();
+        let pass = match access::admit(&head, &config.clients) {
+            Ok(pass) => pass,
+            Err(denied) => return self.deny(&head, &denied, from),
+        };
+        if let Some(origin) = &pass.origin
+            && access::is_preflight(&head)
+        {
+            return self.grant_preflight(&head, origin, from);
+        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let Request { head, body } = request;
         let class = route::classify(&head, &body, &config);
         let body = Body { bytes: strip(body, class.strip), share: body_share };
         let origin = Origin {
             id,
             request_id: route::request_id(&head),
-            client: route::client(&head, from.peer).into(),
+            client: pass.client.unwrap_or_else(|| route::client(&head, from.peer)).into(),
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
             destination: class.destination,
+            page: pass.origin.map(Into::into),
             arrived: now,
             deadline: now + route::patience(&head, config.queue.timeout),
         };
         from.link.lend();
         let line = Line::new(from.link.clone(), leftover);
         let job = Job::new(origin, head, body, line, self.wiring.journal.clone());
-        if self.draining.load(Ordering::SeqCst) {
+        if self.wiring.draining.load(Ordering::SeqCst) {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.route {
@@ -205,7 +245,7 @@ impl Intake {
                 }
             }
         }
-        Handled::Lent { job: id }
+        Handled::Lent { job: Some(id) }
     }
 }
 

@@ -6,6 +6,7 @@
 //!                             └──── link ◀──────┴─▶ pass-through workers         (lent)
 //! ```
 
+pub mod access;
 pub mod event_loop;
 pub mod intake;
 pub mod link;

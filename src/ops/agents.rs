@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::Moment;
+use crate::config;
 use crate::ops::metric_names::OTHER;
 use crate::outcome::StatusLabel;
 use crate::record::Record;
@@ -21,17 +22,6 @@ use share::Share;
 const FRESH_INTERVALS: f64 = 1.5;
 /// Weight of the newest answer in the smoothed response time: the last ten make up nine tenths of it.
 const RESPONSE_WEIGHT: f64 = 0.2;
-
-/// An agent as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentSpec {
-    /// What it sends as `X-Agent-Id`, or the name of its token.
-    pub name: String,
-    /// A label to group by.
-    pub label: String,
-    /// How often it is expected to be heard of.
-    pub heartbeat: Duration,
-}
 
 /// One agent at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,7 +62,7 @@ pub struct UnknownAgent;
 
 #[derive(Debug)]
 struct Agent {
-    spec: AgentSpec,
+    spec: config::Agent,
     /// `None` until it is heard of; freshness then counts from `since`.
     last_seen: Option<Moment>,
     since: Moment,
@@ -87,7 +77,7 @@ struct Agent {
 impl Agents {
     /// The agents of a configuration. Of two with one name the first counts; one named [`OTHER`] is the rest's own.
     #[must_use]
-    pub fn new(specs: &[AgentSpec], now: Moment) -> Agents {
+    pub fn new(specs: &[config::Agent], now: Moment) -> Agents {
         let mut agents: Vec<Agent> = Vec::with_capacity(specs.len() + 1);
         let mut by_name = HashMap::new();
         for spec in specs.iter().filter(|spec| spec.name != OTHER) {
@@ -96,13 +86,13 @@ impl Agents {
                 agents.len() - 1
             });
         }
-        let rest = AgentSpec { name: OTHER.into(), label: OTHER.into(), heartbeat: Duration::ZERO };
+        let rest = config::Agent { name: OTHER.into(), label: OTHER.into(), heartbeat: Duration::ZERO };
         agents.push(Agent::new(rest, now));
         Agents { agents, by_name }
     }
 
     /// Takes over a new configuration; agents that stay keep what is known of them.
-    pub fn reconfigure(&mut self, specs: &[AgentSpec], now: Moment) {
+    pub fn reconfigure(&mut self, specs: &[config::Agent], now: Moment) {
         let mut old = std::mem::replace(self, Agents::new(specs, now));
         for agent in &mut self.agents {
             let known = if agent.is_rest() {
@@ -158,7 +148,7 @@ impl Agents {
 }
 
 impl Agent {
-    fn new(spec: AgentSpec, now: Moment) -> Agent {
+    fn new(spec: config::Agent, now: Moment) -> Agent {
         let share = Share::new(spec.heartbeat);
         Agent {
             spec,
@@ -174,7 +164,10 @@ impl Agent {
 
     /// Stands where a known agent was taken from.
     fn nobody(now: Moment) -> Agent {
-        Agent::new(AgentSpec { name: String::new(), label: String::new(), heartbeat: Duration::ZERO }, now)
+        Agent::new(
+            config::Agent { name: String::new(), label: String::new(), heartbeat: Duration::ZERO },
+            now,
+        )
     }
 
     fn is_rest(&self) -> bool {
@@ -229,8 +222,8 @@ mod tests {
         Moment::ZERO + Duration::from_secs(secs)
     }
 
-    fn spec(name: &str, heartbeat: Duration) -> AgentSpec {
-        AgentSpec { name: name.into(), label: "team".into(), heartbeat }
+    fn spec(name: &str, heartbeat: Duration) -> config::Agent {
+        config::Agent { name: name.into(), label: "team".into(), heartbeat }
     }
 
     fn agents() -> Agents {
@@ -321,7 +314,7 @@ mod tests {
         let mut agents = agents();
         agents.saw("writer", &answered(), at(1));
         agents.saw("nobody", &answered(), at(1));
-        let new = AgentSpec { label: "night".into(), ..spec("writer", Duration::from_secs(900)) };
+        let new = config::Agent { label: "night".into(), ..spec("writer", Duration::from_secs(900)) };
         agents.reconfigure(&[spec("editor", TEN_MINUTES), new], at(2));
         let view = agents.view(at(2));
         let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();

@@ -7,7 +7,6 @@ use crate::ops::journal::Journal;
 use crate::priority::Priority;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The state of the sidecar at one moment.
 #[derive(Debug, Serialize)]
@@ -85,7 +84,7 @@ struct HeldModel {
 impl Status {
     /// The state at `now`.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, journal: &Journal, now: Moment, uptime: Duration) -> Status {
+    pub fn new(snapshot: &Snapshot, journal: &Journal, now: Moment) -> Status {
         let totals = journal.metrics().totals();
         let queue = &snapshot.queue;
         let held_models = snapshot.held.iter().map(|held| HeldModel {
@@ -135,7 +134,7 @@ impl Status {
             },
             agents: journal.agents().lock().view(now),
             in_flight: snapshot.in_flight,
-            uptime_seconds: rounded(uptime.as_secs_f64()),
+            uptime_seconds: rounded(now.since(Moment::ZERO).as_secs_f64()),
         }
     }
 }

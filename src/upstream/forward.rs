@@ -32,7 +32,7 @@ pub fn join(base: &BaseUrl, target: &str) -> Result<Uri, InvalidUri> {
     format!("{}{}{rest}", base.origin(), base.path()).parse()
 }
 
-/// The request for ureq, with `body` as it came.
+/// The request for ureq, with `body` as it came. With `owns_authorization` the client's `Authorization` stops here.
 ///
 /// # Errors
 /// When ureq's types refuse the method or the target.
@@ -41,9 +41,10 @@ pub fn request<'a>(
     body: &'a [u8],
     base: &BaseUrl,
     key: Option<&Secret>,
+    owns_authorization: bool,
 ) -> Result<Request<&'a [u8]>, http::Error> {
     let mut request = Request::builder().method(head.method()).uri(join(base, head.target())?);
-    for (name, value) in upstream_fields(head, key.is_some()) {
+    for (name, value) in upstream_fields(head, owns_authorization) {
         request = request.header(name, value);
     }
     if let Some(key) = key {

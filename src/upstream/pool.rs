@@ -24,7 +24,7 @@ pub struct Pool<T> {
 struct Shared<T> {
     name: &'static str,
     intake: Receiver<T>,
-    counts: AtomicU64,
+    counts: Arc<AtomicU64>,
     cap: AtomicUsize,
     threads: Threads,
     make_worker: Box<dyn Fn() -> Worker<T> + Send + Sync>,
@@ -56,7 +56,7 @@ impl<T: Send + 'static> Pool<T> {
         let shared = Shared {
             name,
             intake,
-            counts: AtomicU64::new(0),
+            counts: Arc::default(),
             cap: AtomicUsize::new(cap),
             threads,
             make_worker: Box::new(make_worker),
@@ -94,10 +94,10 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.cap.store(cap, Ordering::Relaxed);
     }
 
-    /// Jobs queued or running.
+    /// How busy the pool is, for those who only look.
     #[must_use]
-    pub fn jobs(&self) -> u64 {
-        jobs(self.shared.counts.load(Ordering::Relaxed))
+    pub fn load(&self) -> Load {
+        Load(self.shared.counts.clone())
     }
 
     fn start_worker(&self) -> bool {
@@ -107,6 +107,18 @@ impl<T: Send + 'static> Pool<T> {
             log::error!("no thread for another {} worker: {error}", self.shared.name);
         }
         started.is_ok()
+    }
+}
+
+/// How busy a pool is. It does not keep the pool's workers from ending.
+#[derive(Clone, Debug)]
+pub struct Load(Arc<AtomicU64>);
+
+impl Load {
+    /// Jobs queued or running.
+    #[must_use]
+    pub fn jobs(&self) -> u64 {
+        jobs(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -66,7 +66,8 @@ pub fn relay<R: Read>(
     let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
     let mut bytes = Vec::with_capacity(1024);
     let kept = client_fields(&answer.parts.headers)
-        .filter(|(name, _)| !answer.fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
+        // `Vary` is a list; all others have one value, and the sidecar's own takes its place.
+        .filter(|(name, _)| *name == "vary" || !answer.fields.iter().any(|(own, _)| own == name));
     let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
     answer_head(&mut bytes, status, kept.chain(own), delivery);
 

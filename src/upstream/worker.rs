@@ -19,7 +19,7 @@ use crate::upstream::retry::{self, Allowance, Failure};
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use ureq::http::{Request, Response, header};
 use ureq::{Agent, AsSendBody, Body};
@@ -38,6 +38,8 @@ pub struct Courier {
     journal: Arc<Journal>,
     clock: Clock,
     stopping: AtomicBool,
+    /// When the upstream last answered below 500, in the clock's nanoseconds; 0 is never.
+    reached_at: AtomicU64,
 }
 
 /// One attempt's answer before it is relayed.
@@ -54,7 +56,15 @@ impl Courier {
     pub fn new(live: Arc<LiveConfig>, board: Arc<Board>, journal: Arc<Journal>, clock: Clock) -> Courier {
         let config = live.snapshot();
         let agent = RwLock::new((new_agent(&config, clock), config.upstream.timeout));
-        Courier { live, agent, board, journal, clock, stopping: AtomicBool::new(false) }
+        Courier {
+            live,
+            agent,
+            board,
+            journal,
+            clock,
+            stopping: AtomicBool::new(false),
+            reached_at: AtomicU64::new(0),
+        }
     }
 
     /// The agent for the configuration in force. A changed timeout means a new one; calls under way keep the old.
@@ -69,6 +79,12 @@ impl Courier {
         let mut current = self.agent.write();
         *current = (new_agent(&config, self.clock), config.upstream.timeout);
         current.0.clone()
+    }
+
+    /// When the upstream last answered a request below 500.
+    #[must_use]
+    pub fn last_reached(&self) -> Option<Moment> {
+        Some(self.reached_at.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Moment::from_nanos)
     }
 
     /// Cuts every call to the upstream, for the end of a shutdown.
@@ -133,7 +149,9 @@ impl Courier {
         let (base, key) = forward::target(job.destination, &config);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
         let unsendable = |_| (Failure::Unsendable, Traffic::default());
-        let request = forward::request(&job.head, body, base, key).map_err(unsendable)?;
+        // A client token opens the sidecar and is nobody else's business.
+        let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
+        let request = forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
@@ -149,6 +167,9 @@ impl Courier {
         let answered_at = self.clock.now();
         match result {
             Ok(response) => {
+                if response.status().as_u16() < 500 {
+                    self.reached_at.store(answered_at.as_nanos(), Ordering::Relaxed);
+                }
                 let sent_at = traffic.sent_at.unwrap_or(began);
                 job.upstream.latency = Some(answered_at.since(sent_at));
                 job.upstream.error = UpstreamError::of_status(response.status().as_u16());
@@ -192,15 +213,12 @@ impl Courier {
         // The request cannot be sent again from here on.
         job.body = None;
         let Arrived { response, call, .. } = arrived;
-        let mut fields = Vec::new();
+        let mut fields = job.own_fields();
         if header(&response, "x-request-id").is_none() {
             fields.push(("x-request-id", job.request_id.clone()));
         }
-        if job.route == Route::Limited {
-            fields.extend(job.course_fields());
-            if response.status().as_u16() == 429 {
-                fields.push(("retry-after", self.retry_after(&response).to_string()));
-            }
+        if job.route == Route::Limited && response.status().as_u16() == 429 {
+            fields.push(("retry-after", self.retry_after(&response).to_string()));
         }
         let (parts, body) = response.into_parts();
         let answer = Answer { parts, prefix, rest: body.into_reader(), fields };

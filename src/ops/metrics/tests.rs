@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clock::Moment;
-use crate::ops::agents::{AgentSpec, Agents};
+use crate::config;
+use crate::ops::agents::Agents;
 use crate::record;
 
 fn metrics() -> Metrics {
@@ -18,7 +19,7 @@ fn text(metrics: &Metrics) -> String {
 }
 
 fn agents() -> Agents {
-    let spec = |name: &str| AgentSpec {
+    let spec = |name: &str| config::Agent {
         name: name.into(),
         label: "team".into(),
         heartbeat: Duration::from_secs(600),

@@ -1,0 +1,134 @@
+//! Where operators' calls are answered that wait for the limiter: the queue, the configuration, the reset.
+
+use crate::config::{self, Config};
+use crate::control::{ADMIN_KEYS, Control, Refusal};
+use crate::lifecycle::Threads;
+use crate::ops::errand::Errand;
+use crate::ops::pages::{Page, method_not_allowed};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use serde_json::{Map, Value, json};
+use std::io;
+use std::sync::Arc;
+
+/// Calls that wait for the one under way; each takes milliseconds.
+const WAITING: usize = 64;
+
+/// Waiting requests that are listed.
+const LISTED: usize = 200;
+
+/// Takes operators' calls to the thread that answers them.
+#[derive(Clone)]
+pub struct Desk(Sender<Errand>);
+
+impl Desk {
+    /// Starts the thread. It ends when the last desk is gone.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub fn open(control: Arc<Control>, threads: &Threads) -> io::Result<Desk> {
+        let (desk, errands) = bounded::<Errand>(WAITING);
+        threads.spawn("desk".into(), move || {
+            for errand in errands {
+                let page = answer(&errand, &control);
+                errand.answer(&page);
+            }
+        })?;
+        Ok(Desk(desk))
+    }
+
+    /// Takes a call that was let in.
+    pub fn take(&self, errand: Errand) {
+        if let Err(TrySendError::Full(errand)) = self.0.try_send(errand) {
+            errand.answer(&Page::refusal(503, "too many operators at once"));
+        }
+    }
+}
+
+fn answer(errand: &Errand, control: &Control) -> Page {
+    let head = &errand.request.head;
+    match (head.method(), head.path()) {
+        ("GET" | "HEAD", "/api/admin/config") => Page::json(200, &shown(&control.config())),
+        ("POST", "/api/admin/config") => change(errand, control),
+        ("POST", "/api/admin/reset") => {
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: the rate was reset to its base");
+            control.reset();
+            Page::json(200, &json!({"reset": true}))
+        }
+        ("GET" | "HEAD", "/api/queue") => queue(control),
+        ("DELETE", path) if path.starts_with("/api/queue/") => evict(errand, control),
+        (_, "/api/admin/config" | "/api/admin/reset" | "/api/queue") => method_not_allowed(),
+        _ => Page::refusal(404, "there is no such page"),
+    }
+}
+
+/// The effective configuration with secrets masked, each key by its name.
+fn shown(config: &Config) -> Map<String, Value> {
+    config::KEYS.iter().map(|key| (key.name.to_owned(), config::masked_value(config, key))).collect()
+}
+
+fn change(errand: &Errand, control: &Control) -> Page {
+    let values = match serde_json::from_slice::<Map<String, Value>>(&errand.request.body) {
+        Ok(values) => values,
+        Err(error) => return Page::refusal(400, &format!("the body is no JSON object: {error}")),
+    };
+    if values.is_empty() {
+        return Page::refusal(400, &format!("nothing to change; send some of {}", ADMIN_KEYS.join(", ")));
+    }
+    let asked: Vec<String> = values.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    match control.patch(&values) {
+        Ok(config) => {
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: changed {}", asked.join(", "));
+            Page::json(200, &shown(&config))
+        }
+        Err(refusal) => {
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: refused a change: {refusal}");
+            Page::refusal(status(&refusal), &refusal.to_string())
+        }
+    }
+}
+
+fn status(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::Faults(_) => 400,
+        Refusal::Unfit(_) => 409,
+        Refusal::Gone => 503,
+    }
+}
+
+fn queue(control: &Control) -> Page {
+    match control.waiting(LISTED) {
+        Ok(jobs) => {
+            let jobs: Vec<Value> = jobs
+                .iter()
+                .map(|job| {
+                    json!({
+                        "id": job.id.to_string(),
+                        "agent": &*job.client,
+                        "priority": job.priority.as_str(),
+                        "model": job.model.as_deref(),
+                        "waited_seconds": job.waited.as_secs_f64(),
+                        "position": job.position,
+                        "estimate_seconds": job.eta.as_secs_f64(),
+                    })
+                })
+                .collect();
+            Page::json(200, &json!({ "waiting": jobs }))
+        }
+        Err(refusal) => Page::refusal(status(&refusal), &refusal.to_string()),
+    }
+}
+
+fn evict(errand: &Errand, control: &Control) -> Page {
+    let id = errand.request.head.path().trim_start_matches("/api/queue/");
+    let Ok(id) = id.parse::<u64>() else {
+        return Page::refusal(400, "the id of a waiting request is a number");
+    };
+    match control.evict(id) {
+        Ok(true) => {
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: removed request {id} from the queue");
+            Page::json(200, &json!({"removed": id.to_string()}))
+        }
+        Ok(false) => Page::refusal(404, "no request of this id waits"),
+        Err(refusal) => Page::refusal(status(&refusal), &refusal.to_string()),
+    }
+}
