@@ -108,7 +108,8 @@ impl Demo {
         let ran = clock.now().since(book.lock().started());
         view.leave();
         drop(running);
-        sidecar.stop();
+        // Whether the sidecar had to refuse those who still waited is no matter here.
+        let _ = sidecar.stop();
         let _ = threads.join_until(clock.instant(clock.now() + LEAVE));
         watched?;
         let summary = report::summary(&book.lock(), ran, RPM as usize, nim.refused());

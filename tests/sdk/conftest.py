@@ -30,19 +30,17 @@ class Sidecar:
         self.process = subprocess.Popen(
             [BINARY], env=inherited | own | PLENTY | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        # Printed when it stops: a thread's output between two tests would belong to neither.
+        self.log = []
         for line in self.process.stdout:
-            print(line, end="")
+            self.log.append(line)
             if found := re.search(r"listens on (127\.0\.0\.1:\d+)", line):
                 self.address = found[1]
                 break
         else:
-            raise RuntimeError(f"the sidecar ended with status {self.process.wait()}")
-        self.reader = threading.Thread(target=self.show_log)
+            raise RuntimeError(f"the sidecar ended with status {self.process.wait()}: {''.join(self.log)}")
+        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stdout))
         self.reader.start()
-
-    def show_log(self):
-        for line in self.process.stdout:
-            print(line, end="")
 
     def client(self, kind=OpenAI, **options):
         """A client that never retries by itself, so that what it sees is what the sidecar did."""
@@ -62,6 +60,7 @@ class Sidecar:
         self.process.terminate()
         status = self.process.wait(timeout=10)
         self.reader.join()
+        print("".join(self.log))
         assert status == 0, f"the sidecar ended with status {status}"
 
 

@@ -208,9 +208,10 @@ def test_twenty_clients_at_once_of_all_priorities_each_get_their_own_answer(side
 
 
 def test_those_who_wait_go_by_priority_and_in_their_order_within_one(start, upstream):
-    free = threading.Event()
+    held, free = threading.Event(), threading.Event()
 
     def hold(exchange, _):
+        held.set()
         assert free.wait(20)
         exchange.chat()
 
@@ -220,8 +221,7 @@ def test_those_who_wait_go_by_priority_and_in_their_order_within_one(start, upst
     client = sidecar.client()
     with ThreadPoolExecutor(20) as clients:
         waiting = [clients.submit(say, client, model="nvidia/hold")]
-        while not upstream.received:
-            pass
+        assert held.wait(10)
         names = [f"nvidia/{priority}-{n}" for priority in PRIORITIES for n in range(3)]
         for count, name in enumerate(names, 1):
             priority = name.split("/")[1].split("-")[0]
