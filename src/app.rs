@@ -24,6 +24,7 @@ use crate::upstream::pool::Pool;
 use crate::upstream::worker::Courier;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
+use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -52,10 +53,23 @@ pub struct Sidecar {
     /// All other threads.
     threads: Threads,
     draining: Arc<AtomicBool>,
+    /// The limiter has died of a defect.
+    dead: Arc<AtomicBool>,
     /// Closed to end the dashboard's show.
     show: Sender<()>,
     clock: Clock,
     addresses: (SocketAddr, SocketAddr),
+}
+
+/// How a sidecar ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything that was under way was finished.
+    Drained,
+    /// `drain_timeout` was up; what was left has been refused or cut.
+    Cut,
+    /// A defect had ended the limiter.
+    Defect,
 }
 
 /// Why a sidecar cannot start.
@@ -193,7 +207,16 @@ impl Sidecar {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             threads.spawn(name.into(), run).map_err(StartError::System)
         };
-        spawn("limiter", Box::new(move || limiter_thread.run()))?;
+        let dead = Arc::new(AtomicBool::new(false));
+        let limiter_died = dead.clone();
+        let end_process = move || {
+            limiter_died.store(true, Ordering::SeqCst);
+            // Without the limiter nothing is right any more: drain, end, and let the service manager start anew.
+            let _ = signal_hook::low_level::raise(SIGTERM);
+        };
+        threads
+            .spawn_vital("limiter".into(), move || limiter_thread.run(), end_process)
+            .map_err(StartError::System)?;
         spawn("prober", Box::new(move || prober.run(&watched)))?;
         spawn("show", Box::new(move || show::run(&overview, &show_control, &shown_to, &show_ends)))?;
         for (i, event_loop) in event_loops.into_iter().enumerate() {
@@ -209,6 +232,7 @@ impl Sidecar {
             fronts,
             threads,
             draining,
+            dead,
             show,
             clock,
             addresses,
@@ -252,9 +276,20 @@ impl Sidecar {
     }
 
     /// Stops: accepts nothing more, finishes what is in flight and what the tickets allow within `drain_timeout`, refuses
-    /// the rest. Tells whether everything ended by itself.
+    /// the rest.
     #[must_use]
-    pub fn stop(self) -> bool {
+    pub fn stop(self) -> End {
+        let dead = self.dead.clone();
+        let drained = self.drain();
+        match (dead.load(Ordering::SeqCst), drained) {
+            (true, _) => End::Defect,
+            (false, true) => End::Drained,
+            (false, false) => End::Cut,
+        }
+    }
+
+    /// Tells whether everything ended by itself.
+    fn drain(self) -> bool {
         let Sidecar {
             live, control, limiter, courier, loops, fronts, threads, draining, show, clock, ..
         } = self;
@@ -264,8 +299,8 @@ impl Sidecar {
         draining.store(true, Ordering::SeqCst);
         limiter.command(Command::CloseAt(last_words));
         order(&loops, &Order::Drain);
-        let mut clean = fronts.join_until(clock.instant(last_words));
-        if !clean {
+        let drained = fronts.join_until(clock.instant(last_words));
+        if !drained {
             courier.cut();
             let told = fronts.join_until(clock.instant(last_words + LAST_WORDS.min(within / 8)));
             if !told {
@@ -274,8 +309,7 @@ impl Sidecar {
         }
         // Stages end because their input closes: these were the last ends outside the loops.
         drop((control, limiter, show));
-        clean &= threads.join_until(clock.instant(end));
-        clean
+        threads.join_until(clock.instant(end)) && drained
     }
 }
 

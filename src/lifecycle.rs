@@ -2,6 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
@@ -42,6 +43,23 @@ impl Threads {
             run();
         })?;
         Ok(())
+    }
+
+    /// Starts a named thread without which the process is no use: `died` is called when it panics.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub fn spawn_vital(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+        died: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        self.spawn(name, move || {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                died();
+            }
+        })
     }
 
     /// Waits until every thread has ended, but not beyond `deadline`; tells whether all have.

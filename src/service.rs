@@ -1,6 +1,6 @@
 //! The sidecar as a service: configuration, log, start, signals, reload and stop.
 
-use crate::app::Sidecar;
+use crate::app::{End, Sidecar};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
@@ -150,8 +150,11 @@ fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
         }
     }
     match end.try_recv() {
-        Ok(true) => log::info!("stopped"),
-        _ => log::warn!("stopped at drain_timeout; what was left has been cut or refused"),
+        Ok(End::Drained) => log::info!("stopped"),
+        Ok(End::Defect) => return ExitCode::FAILURE,
+        Ok(End::Cut) | Err(_) => {
+            log::warn!("stopped at drain_timeout; what was left has been refused or cut")
+        }
     }
     ExitCode::SUCCESS
 }

@@ -333,6 +333,7 @@ impl Connection {
             }
         }
         self.out = Vec::new();
+        self.written = 0;
         self.await_writable(registry, false)?;
         Ok(true)
     }

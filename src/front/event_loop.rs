@@ -13,6 +13,7 @@ use slab::Slab;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -210,7 +211,8 @@ impl EventLoop {
         let registry = self.poll.registry();
         let mut turn = Turn { intake: &self.intake, registry, scratch: &mut self.scratch, now };
         let was_watching = connection.is_watching();
-        let fate = act(connection, &mut turn);
+        // A defect costs one connection, not all of this loop.
+        let fate = catch_unwind(AssertUnwindSafe(|| act(connection, &mut turn))).unwrap_or(Fate::Close);
         if connection.is_watching() && !was_watching {
             self.open.0.viewers.fetch_add(1, Ordering::Relaxed);
         }
