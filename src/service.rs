@@ -1,6 +1,6 @@
 //! The sidecar as a service: configuration, log, start, signals, reload and stop.
 
-use crate::app::{End, Sidecar};
+use crate::app::{End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
@@ -18,7 +18,7 @@ use std::time::Duration;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop. Status 0 after a stop, also when the drain had to be cut short; 1 when it
-/// cannot start or a second signal ends it at once; 2 when the configuration is wrong.
+/// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
 #[must_use]
 pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     let loaded = match config::load(path.as_deref(), &environment) {
@@ -38,7 +38,7 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     };
     let code = Service { path, environment, clock }.run(loaded).unwrap_or_else(|error| {
         log::error!("{error}");
-        ExitCode::FAILURE
+        if error.is_of_configuration() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     });
     log.stop(&clock);
     code
@@ -70,9 +70,9 @@ struct Service {
 }
 
 impl Service {
-    fn run(&self, loaded: config::Loaded) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    fn run(&self, loaded: config::Loaded) -> Result<ExitCode, StartError> {
         // Before anything else, so that no signal finds its default, which is to kill.
-        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }

@@ -239,8 +239,10 @@ impl Intake {
             match job.route {
                 Route::Limited => self.wiring.limiter.arrive(job),
                 Route::PassThrough => {
-                    if let Err(job) = self.wiring.pass_through.submit(job) {
-                        job.refuse(Outcome::Internal, "no thread for another request", None);
+                    // Nobody counts how long a pass-through request waits, so none does.
+                    if let Err(job) = self.wiring.pass_through.submit_if_free(job) {
+                        let message = "all pass-through workers are busy (passthrough_max_in_flight)";
+                        job.refuse(Outcome::QueueFull, message, Some(BUSY_RETRY));
                     }
                 }
             }

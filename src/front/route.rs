@@ -263,3 +263,166 @@ pub fn request_id(head: &Head) -> String {
 pub fn new_request_id() -> String {
     format!("req_{:032x}", fastrand::u128(..))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BaseUrl;
+    use crate::http::{Bounds, Request, RequestReader, Step};
+
+    fn request(method: &str, path: &str, fields: &str, body: &str) -> Request {
+        let mut reader = RequestReader::default();
+        let length = body.len();
+        let text =
+            format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}");
+        reader.feed(text.as_bytes());
+        match reader.step(&Bounds { max_body_bytes: 1 << 20 }).unwrap() {
+            Step::Complete(request) => request,
+            Step::NeedMore { .. } => unreachable!("the request is complete"),
+        }
+    }
+
+    fn class_of(path: &str, body: &str, config: &Config) -> Class {
+        let request = request("POST", path, "", body);
+        classify(&request.head, &request.body, config)
+    }
+
+    fn local() -> Config {
+        let mut config = Config::default();
+        config.upstream.url = BaseUrl::parse("http://127.0.0.1:8000/v1").unwrap();
+        config
+    }
+
+    const CHAT: &str = "/v1/chat/completions";
+
+    #[test]
+    fn the_models_prefix_names_the_gateway_in_any_case_and_with_blanks() {
+        for model in ["nvidia/a/b", "NVIDIA/x", " nvidia-gateway /x", "nvidiavx/x", "nvidiavx18088980513/x"] {
+            let class = class_of(CHAT, &format!(r#"{{"model":"{model}"}}"#), &local());
+            assert_eq!((class.route, class.destination), (Route::Limited, Destination::Nvidia), "{model}");
+        }
+        for model in ["openai/gpt", "nvidia", "xnvidia/x", "deepseek-ai/nvidia/x", "/nvidia/x", ""] {
+            let class = class_of(CHAT, &format!(r#"{{"model":"{model}"}}"#), &local());
+            assert_eq!(class.route, Route::PassThrough, "{model}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_model_is_not_nvidias() {
+        for body in [
+            "",
+            "[]",
+            "null",
+            "{",
+            r#"{"model":7}"#,
+            r#"{"m":{"model":"nvidia/x"}}"#,
+            r#"["model","nvidia/x"]"#,
+        ] {
+            assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_models_counts_as_it_does_for_the_upstream() {
+        let body = r#"{"model":"nvidia/x","model":"other/y"}"#;
+        assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough);
+        let body = r#"{"model":"other/y", "messages":[{"model":"z"}], "mod\u0065l" : "nvidia\/x"}"#;
+        assert_eq!(class_of(CHAT, body, &local()).model.as_deref(), Some("nvidia/x"));
+    }
+
+    #[test]
+    fn unmatched_inference_is_limited_where_it_would_reach_nvidia() {
+        let nvidia = Config::default();
+        let body = r#"{"model":"deepseek-ai/deepseek-v4-pro"}"#;
+        for path in [
+            CHAT,
+            "/v1/embeddings",
+            "/chat/completions",
+            "/v1//chat/completions/",
+            "/v1/%63hat/completions?x",
+            "/v1/responses",
+        ] {
+            assert_eq!(class_of(path, body, &nvidia).route, Route::Limited, "{path}");
+        }
+        for path in ["/v1/models", "/v1/files", "/v1/chat/completions/123/messages", "/"] {
+            assert_eq!(class_of(path, body, &nvidia).route, Route::PassThrough, "{path}");
+        }
+        assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough);
+        let mut elsewhere = Config::default();
+        elsewhere.passthrough.url = Some(BaseUrl::parse("https://api.example/v1").unwrap());
+        assert_eq!(class_of(CHAT, body, &elsewhere).route, Route::PassThrough);
+        let get = request("GET", CHAT, "", "");
+        assert_eq!(classify(&get.head, &get.body, &nvidia).route, Route::PassThrough);
+    }
+
+    #[test]
+    fn limit_unmatched_can_be_forced_either_way() {
+        let body = r#"{"model":"other/x"}"#;
+        let mut always = local();
+        always.routing.limit_unmatched = LimitUnmatched::Always;
+        assert_eq!(class_of(CHAT, body, &always).route, Route::Limited);
+        let mut never = Config::default();
+        never.routing.limit_unmatched = LimitUnmatched::Never;
+        assert_eq!(class_of(CHAT, body, &never).route, Route::PassThrough);
+    }
+
+    #[test]
+    fn the_prefix_is_cut_out_of_the_body_and_nothing_else_is_touched() {
+        let mut config = local();
+        config.routing.strip_prefix = true;
+        let body = r#"{ "n" : 1.0, "model" : "nvidia/deepseek-ai\/\u00e9" ,"x":"nvidia/a"}"#;
+        let class = class_of(CHAT, body, &config);
+        assert_eq!(class.model.as_deref(), Some("deepseek-ai/é"));
+        let (span, model) = class.strip.unwrap();
+        let sent = format!("{}{model}{}", &body[..span.start], &body[span.end..]);
+        assert_eq!(sent, r#"{ "n" : 1.0, "model" : "deepseek-ai/é" ,"x":"nvidia/a"}"#);
+    }
+
+    #[test]
+    fn priority_comes_from_the_header_or_its_alias() {
+        let of = |fields: &str| priority(&request("GET", "/", fields, "").head);
+        assert_eq!(of("X-Priority: URGENT\r\n"), Priority::Urgent);
+        assert_eq!(of("X-Priority: whatever\r\n"), Priority::Normal);
+        assert_eq!(of(""), Priority::Normal);
+        assert_eq!(of("X-Dynamo-Request-Priority: 5\r\n"), Priority::High);
+        assert_eq!(of("X-Dynamo-Request-Priority: -1\r\n"), Priority::Low);
+        assert_eq!(of("X-Priority: low\r\nX-Dynamo-Request-Priority: 50\r\n"), Priority::Low);
+    }
+
+    #[test]
+    fn a_clients_patience_only_ever_shortens_the_wait() {
+        let most = Duration::from_secs(600);
+        let of = |value: &str| {
+            patience(&request("GET", "/", &format!("X-Sidecar-Max-Wait: {value}\r\n"), "").head, most)
+        };
+        assert_eq!(of("2.5"), Duration::from_millis(2500));
+        assert_eq!(of("0"), Duration::ZERO);
+        for ignored in ["9999", "-1", "NaN", "inf", "soon", ""] {
+            assert_eq!(of(ignored), most, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_named_by_its_id_else_its_key_else_its_address() {
+        let peer: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
+        let of = |fields: &str| client(&request("GET", "/", fields, "").head, peer);
+        assert_eq!(of("X-Agent-Id: researcher\r\n"), "researcher");
+        assert_eq!(of("X-Gateway-Fairness-Id: team-a\r\n"), "team-a");
+        assert_eq!(of(""), "10.0.0.7");
+        let key = of("Authorization: Bearer nvapi-secret\r\n");
+        assert!(key.starts_with("key-") && key.len() == 16 && !key.contains("secret"), "{key}");
+        assert_ne!(key, of("Authorization: Bearer nvapi-other\r\n"));
+        let long = of(&format!("X-Agent-Id: {}\r\n", "é".repeat(500)));
+        assert!(long.len() <= MAX_CLIENT_NAME, "{}", long.len());
+    }
+
+    #[test]
+    fn a_request_id_of_the_client_is_kept_when_it_is_short_and_plain() {
+        let of =
+            |value: &str| request_id(&request("GET", "/", &format!("X-Request-Id: {value}\r\n"), "").head);
+        assert_eq!(of("abc-123"), "abc-123");
+        assert!(of(&"x".repeat(129)).starts_with("req_"));
+        assert!(of("with blank").starts_with("req_"));
+        assert_ne!(new_request_id(), new_request_id());
+    }
+}

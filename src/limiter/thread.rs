@@ -324,7 +324,12 @@ impl Limiter {
                     }
                 }
                 Command::Reconfigure(settings, answer) => {
-                    let _ = answer.send(self.gate.reconfigure(*settings, now));
+                    let most = settings.max_in_flight as usize;
+                    let fits = self.gate.reconfigure(*settings, now);
+                    if fits.is_ok() {
+                        self.workers.set_cap(most);
+                    }
+                    let _ = answer.send(fits);
                 }
                 Command::Reset => self.gate.reset_to_base(now),
                 Command::Waiting(most, answer) => drop(answer.send(self.gate.waiting(most, now))),

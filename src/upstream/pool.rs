@@ -89,6 +89,18 @@ impl<T: Send + 'static> Pool<T> {
         self.queue.send(job).map_err(|unsent| unsent.0)
     }
 
+    /// As [`Pool::submit`], but never lets a job wait for a worker.
+    ///
+    /// # Errors
+    /// Gives the job back when as many jobs run as the cap allows.
+    pub fn submit_if_free(&self, job: T) -> Result<(), T> {
+        if jobs(self.shared.counts.load(Ordering::Relaxed)) >= self.shared.cap.load(Ordering::Relaxed) as u64
+        {
+            return Err(job);
+        }
+        self.submit(job)
+    }
+
     /// Changes the cap; running workers above it leave when they are idle.
     pub fn set_cap(&self, cap: usize) {
         self.shared.cap.store(cap, Ordering::Relaxed);
