@@ -52,6 +52,7 @@ pub(super) struct Book {
     answered: u64,
     rate_limited: u64,
     failed: u64,
+    around: u64,
     per_second: VecDeque<u32>,
     first_second: u64,
 }
@@ -67,6 +68,7 @@ impl Book {
             answered: 0,
             rate_limited: 0,
             failed: 0,
+            around: 0,
             per_second: VecDeque::with_capacity(SECONDS_KEPT),
             first_second: 0,
         }
@@ -105,6 +107,11 @@ impl Book {
             End::Failed => self.failed += 1,
             End::Unfinished => {}
         }
+    }
+
+    /// Somebody else sends a request with the same key, around the sidecar.
+    pub(super) const fn sent_around(&mut self) {
+        self.around += 1;
     }
 
     /// Makes the count of the present second the last one, and gives it.
@@ -155,6 +162,11 @@ impl Book {
     /// Other failures.
     pub(super) const fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Requests that somebody else sent with the same key.
+    pub(super) const fn around(&self) -> u64 {
+        self.around
     }
 
     /// The waits of `priority`, ready for percentiles.

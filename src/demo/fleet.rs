@@ -25,7 +25,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const STRANGER_FIRST: Duration = Duration::from_secs(20);
 const STRANGER_AGAIN: Duration = Duration::from_secs(240);
 /// How many requests it sends each time.
-pub(super) const STRANGER_REQUESTS: u32 = 12;
+const STRANGER_REQUESTS: u32 = 12;
 
 /// What all agents share.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl Fleet {
     /// # Errors
     /// When the system has no room for another thread.
     pub(super) fn start(&self, threads: &Threads) -> io::Result<()> {
-        let http = http_agent();
+        let http = http_agent(PATIENCE);
         for (index, role) in CAST.iter().enumerate() {
             for i in 0..role.at_once {
                 let (fleet, http) = (self.clone(), http.clone());
@@ -84,6 +84,7 @@ impl Fleet {
         let mut pause = STRANGER_FIRST;
         while !self.stop.pause(pause) {
             for _ in 0..STRANGER_REQUESTS {
+                self.book.lock().sent_around();
                 // Its answers are nobody's concern here.
                 let _ =
                     post(http, self.nim, "/v1/embeddings", None, &json!({"model": "any", "input": "hello"}));
@@ -93,14 +94,14 @@ impl Fleet {
     }
 }
 
-/// An HTTP client that takes every status as an answer.
-pub(super) fn http_agent() -> Agent {
+/// An HTTP client that takes every status as an answer, and a silence of `patience` as a failure.
+pub(super) fn http_agent(patience: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .max_idle_connections(64)
         .max_idle_connections_per_host(64)
-        .timeout_per_read(Some(PATIENCE))
+        .timeout_per_read(Some(patience))
         .build()
         .into()
 }

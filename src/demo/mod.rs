@@ -119,7 +119,7 @@ impl Demo {
 
     /// Shows one frame after the other until the demo's end.
     fn watch(&self, view: &mut View) -> io::Result<()> {
-        let http = http_agent();
+        let http = http_agent(LINE);
         let mut state = State::default();
         loop {
             let now = self.clock.now();

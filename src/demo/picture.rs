@@ -49,7 +49,7 @@ pub(super) fn lines(scene: &Scene<'_>, size: Size) -> Vec<String> {
     let mut lines = head(scene);
     lines.extend(queue_and_tickets(scene));
     lines.push(throughput(scene));
-    lines.push(String::new());
+    lines.push(around(scene.book));
     lines.push(Paint::Bold.on(format!(
         " {:<11} {:<8} {:<7} {:>5} {:>8} {:>14} {:>17}",
         "agent", "priority", "asks", "done", "waiting", "latest answer", "of that queued"
@@ -114,6 +114,15 @@ fn throughput(scene: &Scene<'_>) -> String {
     format!(" answers  {} {mean:.0} a minute", paint::sparkline(seconds))
 }
 
+/// Why the upstream refuses although the sidecar keeps to the quota, once there is a reason.
+fn around(book: &Book) -> String {
+    match book.around() {
+        0 => String::new(),
+        count => Paint::Yellow
+            .on(format!(" somebody else sent {count} requests with the same key, around the sidecar")),
+    }
+}
+
 fn agent(page: &Page, now: Moment) -> String {
     let Role { name, priority, work, .. } = *page.role;
     let waiting = page.open.front().map_or_else(|| "-".into(), |since| seconds(now.since(*since)));
@@ -171,6 +180,7 @@ mod tests {
         book.sent(0, Moment::from_secs_f64(160.0));
         let queued = Duration::from_millis(400);
         book.ended(0, Moment::from_secs_f64(160.0), End::Answered { queued }, Moment::from_secs_f64(161.2));
+        book.sent_around();
         book.sent(8, Moment::from_secs_f64(155.0));
         let scene = Scene {
             now,
@@ -197,7 +207,7 @@ mod tests {
           normal  █████████·····    9   rate    retreat, 90 of 120 a minute
           low     ██████████████  400   429s    7 from upstream, 0 reached agents
  answers  ▁▄▆█ 90 a minute
-
+ somebody else sent 1 requests with the same key, around the sidecar
  agent       priority asks     done  waiting  latest answer    of that queued
  operator    urgent   stream      1        -          1.2 s             0.4 s";
         let cut: Vec<&str> = expected.lines().skip(1).collect();

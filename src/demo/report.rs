@@ -36,6 +36,13 @@ pub(super) fn summary(book: &Book, ran: Duration, rpm: usize, refused: u64) -> S
     let _ = writeln!(text, "  requests answered           {:>6}", book.answered());
     let _ = writeln!(text, "  failed                      {:>6}", book.failed());
     let _ = writeln!(text, "  429s from the upstream      {refused:>6}");
+    if book.around() > 0 {
+        let _ = writeln!(
+            text,
+            "    somebody else sent {} requests with the same key, around the sidecar",
+            book.around()
+        );
+    }
     let _ = writeln!(text, "  429s that reached an agent  {:>6}", book.rate_limited());
     let _ = writeln!(text, "\n  wait for a ticket   answered       p50       p99");
     for priority in Priority::ALL {
