@@ -153,7 +153,7 @@ fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
         Ok(End::Drained) => log::info!("stopped"),
         Ok(End::Defect) => return ExitCode::FAILURE,
         Ok(End::Cut) | Err(_) => {
-            log::warn!("stopped at drain_timeout; what was left has been refused or cut")
+            log::warn!("stopped at drain_timeout; what was left has been refused or cut");
         }
     }
     ExitCode::SUCCESS
