@@ -78,7 +78,7 @@ impl<J> Gate<J> {
                 }
             }
         }
-        self.note_low(now);
+        self.settle(now);
     }
 
     /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
@@ -172,7 +172,7 @@ impl<J> Gate<J> {
 
     fn succeeded(&mut self, name: &Name, answer: &Answer) {
         let now = answer.now;
-        let freed = self.models.get_or_insert(name).is_some_and(|model| {
+        let freed = self.models.get_or_insert(name, now).is_some_and(|model| {
             model.count(false, now);
             model.hold.succeeded(answer.sent_at)
         });
@@ -195,7 +195,7 @@ impl<J> Gate<J> {
         let (now, cap) = (answer.now, self.settings.retry_after_cap);
         let mut first_in_row = true;
         let mut until = None;
-        if let Some(model) = self.models.get_or_insert(name) {
+        if let Some(model) = self.models.get_or_insert(name, now) {
             model.count(true, now);
             until = model.hold.refused(answer.sent_at, retry_after, cap, now);
             first_in_row = model.hold.refusals() <= 1;

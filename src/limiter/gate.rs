@@ -22,7 +22,6 @@ use super::settings::{QueueFullPolicy, Settings};
 use super::store::{Place, Store, Waiting};
 use super::window::Window;
 use crate::clock::Moment;
-use crate::priority::Priority;
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;
@@ -313,7 +312,7 @@ impl<J> Gate<J> {
             moved = true;
         }
         if moved {
-            self.note_low(now);
+            self.settle(now);
         }
     }
 
@@ -351,7 +350,7 @@ impl<J> Gate<J> {
         Some(waiting)
     }
 
-    /// What follows when jobs left: the overflow moves up, and somebody else may be the LOW job next in line.
+    /// What follows when jobs left or moved: the overflow moves up, another LOW job may be next in line.
     pub(super) fn settle(&mut self, now: Moment) {
         while let Some(key) = self.lanes.first_overflowing() {
             let Some(waiting) = self.store.get(key) else { break };
@@ -445,7 +444,7 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.store.depth()[Priority::Low.index()] == 0 { None } else { self.lanes.pick(now) };
+        let next = if self.lanes.only_low() { self.lanes.pick(now) } else { None };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

@@ -5,6 +5,7 @@ use crate::clock::duration_from_secs_f64;
 use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
 use crate::limiter::settings::QueueSettings;
 use crate::limiter::snapshot::RetreatState;
+use crate::priority::Priority;
 use proptest::prelude::*;
 
 const OWN: Verdict = Verdict::Refused { scope: Scope::Model, retry_after: None };
