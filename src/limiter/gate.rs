@@ -170,9 +170,8 @@ impl<J> Gate<J> {
         if !has_place && !self.lanes.is_empty() {
             self.retreat.filled();
         }
-        let may_send = has_place
-            && self.flights.len() < self.settings.max_in_flight as usize
-            && !matches!(self.key.passage(now), Passage::Wait(_));
+        let has_slot = self.flights.len() < self.settings.max_in_flight as usize;
+        let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
             && self.bucket.take(now)
@@ -184,7 +183,8 @@ impl<J> Gate<J> {
         }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
-        self.bucket.press(!self.lanes.is_empty(), now);
+        // Jobs that wait for nothing but a slot do not press the bucket: its tokens are theirs once a slot is free.
+        self.bucket.press(!self.lanes.is_empty() && (has_slot || !has_place), now);
         Next::Nothing
     }
 

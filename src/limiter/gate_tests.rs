@@ -290,6 +290,44 @@ fn slots_bound_what_is_on_its_way() {
 }
 
 #[test]
+fn waiting_for_a_slot_costs_no_tokens() {
+    let mut story = Story::new(Settings { max_in_flight: 1, ..Settings::default() });
+    let jobs: Vec<_> = (0..30).map(|_| story.queue(Priority::Normal, "a", "m")).collect();
+    for job in jobs {
+        assert_eq!(story.released(), [job]);
+        story.pass(0.05);
+        story.answer(job, Verdict::Success);
+    }
+}
+
+#[test]
+fn a_low_job_that_has_risen_is_not_shed() {
+    let queue = QueueSettings { low_priority_timeout: Duration::from_secs(40), ..QueueSettings::default() };
+    let mut story = Story::new(Settings { rate_rpm: 1, bucket_capacity: 1, queue, ..Settings::default() });
+    story.queue(Priority::Normal, "a", "m");
+    story.released();
+    let low = story.queue(Priority::Low, "b", "m");
+    assert_eq!(story.pass(61.0), [(low, 61.2)]);
+    assert!(story.expired.is_empty());
+}
+
+#[test]
+fn jobs_of_a_held_model_expire_and_hang_up_as_others_do() {
+    let mut story = Story::new(Settings::default());
+    let bad = story.queue(Priority::Normal, "a", "bad");
+    story.released();
+    let retry_after = Some(Duration::from_secs(86_400));
+    story.answer(bad, Verdict::Refused { scope: Scope::Model, retry_after });
+    let mut impatient = story.candidate(Priority::Normal, "a", "bad");
+    impatient.deadline = story.now + Duration::from_secs(61);
+    let id = impatient.id;
+    assert!(matches!(story.gate.offer(impatient, id, story.now), Offered::Queued));
+    assert_eq!(story.gate.cancel(bad, story.now), Some(bad));
+    assert!(story.pass(59.9).is_empty(), "a day is capped to a minute");
+    assert_eq!(story.pass(1.0).len(), 1, "then one is tried");
+}
+
+#[test]
 fn shrinking_the_queue_below_its_depth_is_refused_with_both_numbers() {
     let mut story = Story::new(Settings { max_in_flight: 0, ..Settings::default() });
     for _ in 0..3 {

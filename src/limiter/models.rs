@@ -3,7 +3,7 @@
 //! **Whose refusal?** A plain 429 may be the key's or one model's, and the answer does not tell. It is taken for the model's
 //! own when the other models would have been refused too, were it the key's: let `p` be the model's recent share of
 //! refusals and `n` the recent answers to the other models that work at all. Were `p` the key's share, about `p × n` of
-//! those would be refusals. With at least [`EVIDENCE`] expected (one, if the model refuses always) and less than a quarter of
+//! those would be refusals. With at least `EVIDENCE` expected (one, if the model refuses always) and less than a quarter of
 //! them seen, it is the model's.
 //!
 //! At most [`MAX_MODELS`] are known; the least recently used goes, if it is neither held nor has parked jobs.
