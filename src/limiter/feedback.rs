@@ -84,7 +84,9 @@ impl<J> Gate<J> {
     /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
     pub fn done(&mut self, ticket: Ticket, now: Moment) {
         self.advance(now);
+        let full = !self.has_slot();
         let Some(flight) = self.flights.remove(&ticket.id) else { return };
+        self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
             self.window.sent(ticket.id, ticket.granted_at, now);

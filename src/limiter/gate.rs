@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::bucket::Bucket;
-use super::estimate::Forecast;
+use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
 use super::feedback::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
@@ -41,6 +41,7 @@ pub struct Gate<J> {
     pub(super) suspicion: Option<Suspicion>,
     pub(super) lesson: Lesson,
     pub(super) forecast: Forecast,
+    pub(super) pace: Pace,
     events: VecDeque<Event>,
     /// The LOW job that is next in line with nothing above it, and since when.
     low_next: Option<(Order, Moment)>,
@@ -101,6 +102,7 @@ impl<J> Gate<J> {
             suspicion: None,
             lesson: Lesson::default(),
             forecast: Forecast::new(),
+            pace: Pace::default(),
             events: VecDeque::new(),
             low_next: None,
             serial: 0,
@@ -170,7 +172,7 @@ impl<J> Gate<J> {
         if !has_place && !self.lanes.is_empty() {
             self.retreat.filled();
         }
-        let has_slot = self.flights.len() < self.settings.max_in_flight as usize;
+        let has_slot = self.has_slot();
         let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
@@ -427,7 +429,7 @@ impl<J> Gate<J> {
 
     /// When the next ticket can be granted, if somebody stands in line and a slot is free.
     fn ticket_at(&self, now: Moment) -> Option<Moment> {
-        if self.lanes.is_empty() || self.flights.len() >= self.settings.max_in_flight as usize {
+        if self.lanes.is_empty() || !self.has_slot() {
             return None;
         }
         let key = match self.key.passage(now) {
@@ -435,6 +437,10 @@ impl<J> Gate<J> {
             Passage::Free | Passage::Probe => now,
         };
         Some(self.bucket.nth_at(1.0, now).max(self.window.place_at(now).unwrap_or(now)).max(key))
+    }
+
+    pub(super) fn has_slot(&self) -> bool {
+        self.flights.len() < self.settings.max_in_flight as usize
     }
 
     fn order(&mut self, arrived: Moment) -> Order {

@@ -301,6 +301,22 @@ fn waiting_for_a_slot_costs_no_tokens() {
 }
 
 #[test]
+fn where_slots_are_the_bound_the_estimate_follows_their_pace() {
+    let mut story = Story::new(Settings { rate_rpm: 6_000, max_in_flight: 2, ..Settings::default() });
+    let jobs: Vec<_> = (0..100).map(|_| story.queue(Priority::Normal, "a", "m")).collect();
+    story.released();
+    for &job in &jobs[..60] {
+        story.pass(0.5);
+        story.answer(job, Verdict::Success);
+        story.released();
+    }
+    let newcomer = story.candidate(Priority::Normal, "a", "m");
+    let outlook = story.gate.outlook(&newcomer, false, story.now);
+    assert_eq!(outlook.position, 39);
+    assert!((outlook.eta.as_secs_f64() / 19.5 - 1.0).abs() < 0.1, "{outlook:?}");
+}
+
+#[test]
 fn a_low_job_that_has_risen_is_not_shed() {
     let queue = QueueSettings { low_priority_timeout: Duration::from_secs(40), ..QueueSettings::default() };
     let mut story = Story::new(Settings { rate_rpm: 1, bucket_capacity: 1, queue, ..Settings::default() });

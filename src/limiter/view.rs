@@ -104,9 +104,10 @@ impl<J> Gate<J> {
         jobs.collect()
     }
 
-    /// When the `nth` ticket from now can be granted, by depth and rate.
+    /// When the `nth` ticket from now can be granted, by bucket, window and slots.
     fn nth_ticket_at(&self, nth: u32, now: Moment) -> Moment {
         let key = self.key.held_until().unwrap_or(now);
-        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(key)
+        let slot = if self.has_slot() { now } else { now + self.pace.time_for(nth) };
+        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(slot).max(key)
     }
 }
