@@ -5,12 +5,12 @@
 //! its own window has drained, so the first measurement is too high; the next refusal corrects it. Too high costs a refusal,
 //! too low would cost requests for as long as nobody notices.
 //!
-//! 1. After [`CALM_UNKNOWN`] without a refusal, or one control interval when a success shows that the upstream grants
+//! 1. After `CALM_UNKNOWN` without a refusal, or one control interval when a success shows that the upstream grants
 //!    again, the rate goes just under what it grants.
 //! 2. After a rest it climbs: one increment, then twice as much each time the window was filled at the new rate (a rolling
-//!    window answers the question "do you grant one more?" at once), or after [`UNUSED`] if nobody asks for so much.
+//!    window answers the question "do you grant one more?" at once), or after `UNUSED` if nobody asks for so much.
 //! 3. A single refusal ends a climb: back to just under what is granted now, and the next rest is twice as long
-//!    (at most [`LONGEST_REST`]), so that probing an upstream that stays where it is costs little.
+//!    (at most `LONGEST_REST`), so that probing an upstream that stays where it is costs little.
 
 use std::time::Duration;
 

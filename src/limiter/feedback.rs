@@ -78,13 +78,15 @@ impl<J> Gate<J> {
                 }
             }
         }
-        self.note_low(now);
+        self.settle(now);
     }
 
     /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
     pub fn done(&mut self, ticket: Ticket, now: Moment) {
         self.advance(now);
+        let full = !self.has_slot();
         let Some(flight) = self.flights.remove(&ticket.id) else { return };
+        self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
             self.window.sent(ticket.id, ticket.granted_at, now);
@@ -172,7 +174,7 @@ impl<J> Gate<J> {
 
     fn succeeded(&mut self, name: &Name, answer: &Answer) {
         let now = answer.now;
-        let freed = self.models.get_or_insert(name).is_some_and(|model| {
+        let freed = self.models.get_or_insert(name, now).is_some_and(|model| {
             model.count(false, now);
             model.hold.succeeded(answer.sent_at)
         });
@@ -195,7 +197,7 @@ impl<J> Gate<J> {
         let (now, cap) = (answer.now, self.settings.retry_after_cap);
         let mut first_in_row = true;
         let mut until = None;
-        if let Some(model) = self.models.get_or_insert(name) {
+        if let Some(model) = self.models.get_or_insert(name, now) {
             model.count(true, now);
             until = model.hold.refused(answer.sent_at, retry_after, cap, now);
             first_in_row = model.hold.refusals() <= 1;

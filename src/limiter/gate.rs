@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::bucket::Bucket;
-use super::estimate::Forecast;
+use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
 use super::feedback::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
@@ -22,7 +22,6 @@ use super::settings::{QueueFullPolicy, Settings};
 use super::store::{Place, Store, Waiting};
 use super::window::Window;
 use crate::clock::Moment;
-use crate::priority::Priority;
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;
@@ -42,6 +41,7 @@ pub struct Gate<J> {
     pub(super) suspicion: Option<Suspicion>,
     pub(super) lesson: Lesson,
     pub(super) forecast: Forecast,
+    pub(super) pace: Pace,
     events: VecDeque<Event>,
     /// The LOW job that is next in line with nothing above it, and since when.
     low_next: Option<(Order, Moment)>,
@@ -102,6 +102,7 @@ impl<J> Gate<J> {
             suspicion: None,
             lesson: Lesson::default(),
             forecast: Forecast::new(),
+            pace: Pace::default(),
             events: VecDeque::new(),
             low_next: None,
             serial: 0,
@@ -171,9 +172,8 @@ impl<J> Gate<J> {
         if !has_place && !self.lanes.is_empty() {
             self.retreat.filled();
         }
-        let may_send = has_place
-            && self.flights.len() < self.settings.max_in_flight as usize
-            && !matches!(self.key.passage(now), Passage::Wait(_));
+        let has_slot = self.has_slot();
+        let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
             && self.bucket.take(now)
@@ -185,7 +185,8 @@ impl<J> Gate<J> {
         }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
-        self.bucket.press(!self.lanes.is_empty(), now);
+        // Jobs that wait for nothing but a slot do not press the bucket: its tokens are theirs once a slot is free.
+        self.bucket.press(!self.lanes.is_empty() && (has_slot || !has_place), now);
         Next::Nothing
     }
 
@@ -325,7 +326,7 @@ impl<J> Gate<J> {
             moved = true;
         }
         if moved {
-            self.note_low(now);
+            self.settle(now);
         }
     }
 
@@ -363,7 +364,7 @@ impl<J> Gate<J> {
         Some(waiting)
     }
 
-    /// What follows when jobs left: the overflow moves up, and somebody else may be the LOW job next in line.
+    /// What follows when jobs left or moved: the overflow moves up, another LOW job may be next in line.
     pub(super) fn settle(&mut self, now: Moment) {
         while let Some(key) = self.lanes.first_overflowing() {
             let Some(waiting) = self.store.get(key) else { break };
@@ -440,7 +441,7 @@ impl<J> Gate<J> {
 
     /// When the next ticket can be granted, if somebody stands in line and a slot is free.
     fn ticket_at(&self, now: Moment) -> Option<Moment> {
-        if self.lanes.is_empty() || self.flights.len() >= self.settings.max_in_flight as usize {
+        if self.lanes.is_empty() || !self.has_slot() {
             return None;
         }
         let key = match self.key.passage(now) {
@@ -450,6 +451,10 @@ impl<J> Gate<J> {
         Some(self.bucket.nth_at(1.0, now).max(self.window.place_at(now).unwrap_or(now)).max(key))
     }
 
+    pub(super) fn has_slot(&self) -> bool {
+        self.flights.len() < self.settings.max_in_flight as usize
+    }
+
     fn order(&mut self, arrived: Moment) -> Order {
         self.serial += 1;
         Order { arrived, serial: self.serial }
@@ -457,7 +462,7 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.store.depth()[Priority::Low.index()] == 0 { None } else { self.lanes.pick(now) };
+        let next = if self.lanes.only_low() { self.lanes.pick(now) } else { None };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

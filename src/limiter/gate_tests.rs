@@ -5,6 +5,7 @@ use crate::clock::duration_from_secs_f64;
 use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
 use crate::limiter::settings::QueueSettings;
 use crate::limiter::snapshot::RetreatState;
+use crate::priority::Priority;
 use proptest::prelude::*;
 
 const OWN: Verdict = Verdict::Refused { scope: Scope::Model, retry_after: None };
@@ -286,6 +287,60 @@ fn slots_bound_what_is_on_its_way() {
     story.pass(5.0);
     story.answer(jobs[0], Verdict::Success);
     assert_eq!(story.released(), jobs[2..]);
+}
+
+#[test]
+fn waiting_for_a_slot_costs_no_tokens() {
+    let mut story = Story::new(Settings { max_in_flight: 1, ..Settings::default() });
+    let jobs: Vec<_> = (0..30).map(|_| story.queue(Priority::Normal, "a", "m")).collect();
+    for job in jobs {
+        assert_eq!(story.released(), [job]);
+        story.pass(0.05);
+        story.answer(job, Verdict::Success);
+    }
+}
+
+#[test]
+fn where_slots_are_the_bound_the_estimate_follows_their_pace() {
+    let mut story = Story::new(Settings { rate_rpm: 6_000, max_in_flight: 2, ..Settings::default() });
+    let jobs: Vec<_> = (0..100).map(|_| story.queue(Priority::Normal, "a", "m")).collect();
+    story.released();
+    for &job in &jobs[..60] {
+        story.pass(0.5);
+        story.answer(job, Verdict::Success);
+        story.released();
+    }
+    let newcomer = story.candidate(Priority::Normal, "a", "m");
+    let outlook = story.gate.outlook(&newcomer, false, story.now);
+    assert_eq!(outlook.position, 39);
+    assert!((outlook.eta.as_secs_f64() / 19.5 - 1.0).abs() < 0.1, "{outlook:?}");
+}
+
+#[test]
+fn a_low_job_that_has_risen_is_not_shed() {
+    let queue = QueueSettings { low_priority_timeout: Duration::from_secs(40), ..QueueSettings::default() };
+    let mut story = Story::new(Settings { rate_rpm: 1, bucket_capacity: 1, queue, ..Settings::default() });
+    story.queue(Priority::Normal, "a", "m");
+    story.released();
+    let low = story.queue(Priority::Low, "b", "m");
+    assert_eq!(story.pass(61.0), [(low, 61.2)]);
+    assert!(story.expired.is_empty());
+}
+
+#[test]
+fn jobs_of_a_held_model_expire_and_hang_up_as_others_do() {
+    let mut story = Story::new(Settings::default());
+    let bad = story.queue(Priority::Normal, "a", "bad");
+    story.released();
+    let retry_after = Some(Duration::from_secs(86_400));
+    story.answer(bad, Verdict::Refused { scope: Scope::Model, retry_after });
+    let mut impatient = story.candidate(Priority::Normal, "a", "bad");
+    impatient.deadline = story.now + Duration::from_secs(61);
+    let id = impatient.id;
+    assert!(matches!(story.gate.offer(impatient, id, story.now), Offered::Queued));
+    assert_eq!(story.gate.cancel(bad, story.now), Some(bad));
+    assert!(story.pass(59.9).is_empty(), "a day is capped to a minute");
+    assert_eq!(story.pass(1.0).len(), 1, "then one is tried");
 }
 
 #[test]

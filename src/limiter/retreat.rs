@@ -7,7 +7,7 @@
 //! | RECOVER | upwards to the base rate, then NORMAL; share ≥ `threshold` → RETREAT |
 //!
 //! At most one step is taken in a `control_interval`, and a share is believed from `min_samples` answers on with at least
-//! [`MIN_REFUSALS`] refusals among them. A step is judged by its own effect: answers from before it do not count for the next
+//! `MIN_REFUSALS` refusals among them. A step is judged by its own effect: answers from before it do not count for the next
 //! one. So one 429 does not walk the rate to the floor.
 //!
 //! The way back has two modes. `specified`: after `recover_window` without a change and with a share below

@@ -31,7 +31,7 @@ impl<J> Gate<J> {
         let fullness =
             filled(current_size, bounds.max_size).max(filled(self.store.queued_bytes(), bounds.max_bytes));
         let held = self.models.iter().filter_map(|(name, model)| {
-            let until = model.hold.held_until()?;
+            let until = model.hold.held_until().filter(|&until| until > now || !model.parked.is_empty())?;
             Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
         });
         let mut held: Vec<_> = held.collect();
@@ -68,7 +68,7 @@ impl<J> Gate<J> {
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
             held,
-            key_paused_until: self.key.held_until(),
+            key_paused_until: self.key.held_until().filter(|&until| until > now),
         }
     }
 
@@ -104,9 +104,10 @@ impl<J> Gate<J> {
         jobs.collect()
     }
 
-    /// When the `nth` ticket from now can be granted, by depth and rate.
+    /// When the `nth` ticket from now can be granted, by bucket, window and slots.
     fn nth_ticket_at(&self, nth: u32, now: Moment) -> Moment {
         let key = self.key.held_until().unwrap_or(now);
-        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(key)
+        let slot = if self.has_slot() { now } else { now + self.pace.time_for(nth) };
+        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(slot).max(key)
     }
 }
