@@ -65,8 +65,11 @@ fn status_counts_what_happened() {
         sidecar.ask(model("openai/gpt", "b"));
     }
     // Held for its model's refusal or without a ticket: it waits.
-    let waiting = sidecar.queue(chat("waits"), 1);
-    let status = sidecar.status();
+    let waiting = sidecar.begin(chat("waits"));
+    let status = until("it is queued", || {
+        let status = sidecar.status();
+        (status["queue"]["total_enqueued"] == 4 && status["queue"]["current_size"] == 1).then_some(status)
+    });
     assert_eq!(status["requests"]["total"], 5);
     assert_eq!(status["requests"]["nvidia"], 3);
     assert_eq!(status["requests"]["passthrough"], 2);

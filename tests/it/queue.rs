@@ -63,6 +63,16 @@ fn requests_go_by_priority_and_by_arrival_within_one() {
 }
 
 #[test]
+fn a_request_that_has_waited_long_enough_rises_so_that_none_starves() {
+    let jam = Jam::new(|c| c.queue.aging = Some(Duration::from_millis(150)));
+    let old = jam.sidecar.queue(chat("old").priority("low"), 1);
+    let began = now();
+    until("it has aged", || (now().since(began) > Duration::from_millis(350)).then_some(()));
+    let young = jam.sidecar.queue(chat("young"), 2);
+    assert_eq!(jam.order(vec![old, young]), ["old", "young"]);
+}
+
+#[test]
 fn an_unknown_priority_is_normal() {
     let jam = Jam::new(|_| {});
     let names = ["low", "whatever", "", "HIGH"];
