@@ -17,11 +17,13 @@
 //! have to act on, `info` is one line a request and each change of state, `debug` explains a decision, `trace` shows
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
+pub mod alerts;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod front;
 pub mod healthcheck;
 pub mod http;

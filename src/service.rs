@@ -153,20 +153,21 @@ fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
         Ok(End::Drained) => log::info!("stopped"),
         Ok(End::Defect) => return ExitCode::FAILURE,
         Ok(End::Cut) | Err(_) => {
-            log::warn!("stopped at drain_timeout; what was left has been refused or cut")
+            log::warn!("stopped at drain_timeout; what was left has been refused or cut");
         }
     }
     ExitCode::SUCCESS
 }
 
 /// The log and its writer's thread.
-struct Log {
+pub(crate) struct Log {
     closer: LogCloser,
     threads: Threads,
 }
 
 impl Log {
-    fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
+    /// Installs the process's log and starts its writer.
+    pub(crate) fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
         let format = match settings.format {
             LogFormat::Auto => logging::LogFormat::for_stdout(),
             LogFormat::Text => logging::LogFormat::Text,
@@ -179,7 +180,8 @@ impl Log {
         Ok(Log { closer, threads })
     }
 
-    fn stop(self, clock: &Clock) {
+    /// Writes the last lines.
+    pub(crate) fn stop(self, clock: &Clock) {
         self.closer.close();
         let _ = self.threads.join_until(clock.instant(clock.now() + LAST_LINES));
     }

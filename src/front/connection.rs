@@ -81,6 +81,8 @@ pub(super) struct Connection {
     out: Vec<u8>,
     written: usize,
     awaits_writable: bool,
+    /// The socket may hold bytes that the selector will not tell of again: it told of them, and they were not read.
+    unread: bool,
     turned_away: bool,
 }
 
@@ -108,6 +110,7 @@ impl Connection {
             out: Vec::new(),
             written: 0,
             awaits_writable: false,
+            unread: false,
             turned_away: false,
         }
     }
@@ -163,6 +166,7 @@ impl Connection {
     /// The selector says that something happened. `closed`: the client has sent its last byte, which while a request is
     /// under way means that it has hung up (as nginx and Go's net/http take it too).
     pub(super) fn on_event(&mut self, closed: bool, turn: &mut Turn<'_>) -> Fate {
+        self.unread = true;
         let fate = self.drive(turn);
         if closed
             && let State::Lent { job } = self.state
@@ -212,7 +216,7 @@ impl Connection {
 
     fn drive(&mut self, turn: &mut Turn<'_>) -> Fate {
         if matches!(self.state, State::Lent { .. }) {
-            if self.link.is_lent() {
+            if self.link.is_lent_still() {
                 return Fate::Stay;
             }
             self.link.settle_return();
@@ -233,7 +237,11 @@ impl Connection {
                         }
                         reads += 1;
                         match receive(self.link.socket(), turn.scratch) {
-                            Received::Bytes(n) => self.feed(n, turn),
+                            Received::Bytes(n) => {
+                                // Fewer than asked for: that was all (epoll(7)), and more will be told of.
+                                self.unread = n == turn.scratch.len();
+                                self.feed(n, turn);
+                            }
                             Received::Nothing => return Fate::Stay,
                             Received::End => return Fate::Close,
                         }
@@ -288,7 +296,7 @@ impl Connection {
         let leftover = self.reader.has_leftover();
         let share = std::mem::replace(&mut self.share, turn.intake.share());
         self.reader.shrink();
-        let source = Source { link: &self.link, peer: self.peer, door: self.door };
+        let source = Source { link: &self.link, peer: self.peer, door: self.door, unread: self.unread };
         match turn.intake.handle(request, share, leftover, &source, turn.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
             Handled::Watch { head } => {

@@ -72,7 +72,7 @@ impl<J> Gate<J> {
                 match verdict {
                     Verdict::Success => self.succeeded(&model, &answer),
                     Verdict::Refused { scope, retry_after } => {
-                        self.refused(&model, scope, retry_after, &answer)
+                        self.refused(&model, scope, retry_after, &answer);
                     }
                     Verdict::Ignored => self.probe_lost(&model, ticket.id, now),
                 }

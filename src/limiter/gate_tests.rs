@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::duration_from_secs_f64;
-use crate::limiter::admission::{Report, Scope, Verdict};
+use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
 use crate::limiter::settings::QueueSettings;
 use crate::limiter::snapshot::RetreatState;
 use proptest::prelude::*;
@@ -110,7 +110,7 @@ fn an_idle_gate_lets_forty_through_at_once_and_the_next_waits_for_the_window() {
     let later = story.pass(90.0);
     assert!((later[0].1 - 61.2).abs() < 0.01, "{later:?}");
     assert!(
-        later.iter().filter(|(_, when)| *when < 61.3).count() <= 2,
+        later.iter().filter(|(_, when)| *when < 62.3).count() == 1,
         "the second minute is no burst again"
     );
     assert_eq!(later.len(), 20);
@@ -214,8 +214,8 @@ fn a_model_that_refuses_waits_alone_and_is_tried_with_one_request() {
         "the refused one is the probe"
     );
     story.answer(first, Verdict::Success);
-    assert_eq!(story.released().len(), 2, "all are free again, and go without a burst");
-    assert_eq!(story.pass(1.6).len(), 1);
+    assert_eq!(story.released().len(), 1, "all are free again, and go without a burst");
+    assert_eq!(story.pass(3.1).len(), 2);
     assert!(story.gate.take_events().iter().any(|event| matches!(event, Event::Freed { .. })));
 }
 
@@ -358,7 +358,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn no_job_is_lost_and_no_minute_holds_too_many(
         policy in 0usize..3, learned in any::<bool>(), steps in steps(),
@@ -442,7 +442,7 @@ proptest! {
         // Left alone with working slots, everything leaves the gate.
         let jobs: Vec<_> = story.out.keys().copied().collect();
         for job in jobs { story.answer(job, Verdict::Success); }
-        for _ in 0..1500 {
+        for _ in 0..800 {
             for (job, _) in story.pass(1.0) { alive.remove(&job); story.answer(job, Verdict::Success); }
             for (job, _) in std::mem::take(&mut story.expired) { alive.remove(&job); }
         }

@@ -145,7 +145,7 @@ impl Pages {
     }
 
     fn errand(&self, request: Request, source: &Source<'_>, to: impl FnOnce(Errand)) -> Reply {
-        to(Errand::new(request, source.peer, source.link.clone(), self.clock));
+        to(Errand::new(request, source, self.clock));
         Reply::Later
     }
 

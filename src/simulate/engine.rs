@@ -324,7 +324,7 @@ impl<'a> Engine<'a> {
                 self.plan(pause + thought, Happening::AgentSends(request.agent));
             }
             Habit::Hog { .. } => {
-                self.plan(pause + Duration::from_secs(1), Happening::AgentSends(request.agent))
+                self.plan(pause + Duration::from_secs(1), Happening::AgentSends(request.agent));
             }
             Habit::Burst { .. } => {}
         }

@@ -32,6 +32,7 @@ Usage: nvidia-sidecar simulate [OPTIONS]
   --list            the scenarios
   --adaptive MODE   specified, learned or both (default: learned)
   --seed N          the seed of all chance (default: 1)
+  --runs N          so many runs of each, with seeds from there on (default: 1)
   --rpm N           requests a minute, of the upstream and in the settings alike
   --agents N        as many agents, in the scenario's proportions
   --hours H         how long, in virtual time (default: 1)
@@ -46,6 +47,7 @@ struct Options {
     list: bool,
     modes: Vec<Adaptive>,
     seed: u64,
+    runs: u64,
     rpm: Option<u32>,
     agents: Option<u32>,
     hours: f64,
@@ -71,6 +73,7 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
         list: false,
         modes: vec![Adaptive::default()],
         seed: 1,
+        runs: 1,
         rpm: None,
         agents: None,
         hours: 1.0,
@@ -81,11 +84,11 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {
             Long("scenario") => {
-                options.scenario = Some(args.value().and_then(|v| v.string()).map_err(wrong)?)
+                options.scenario = Some(args.value().and_then(ValueExt::string).map_err(wrong)?);
             }
             Long("list") => options.list = true,
             Long("adaptive") => {
-                let mode = args.value().and_then(|v| v.string()).map_err(wrong)?;
+                let mode = args.value().and_then(ValueExt::string).map_err(wrong)?;
                 options.modes = match Adaptive::parse(&mode) {
                     Some(mode) => vec![mode],
                     None if mode == "both" => Adaptive::ALL.to_vec(),
@@ -93,6 +96,7 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
                 };
             }
             Long("seed") => options.seed = args.value().and_then(|v| v.parse()).map_err(wrong)?,
+            Long("runs") => options.runs = args.value().and_then(|v| v.parse()).map_err(wrong)?,
             Long("rpm") => options.rpm = Some(args.value().and_then(|v| v.parse()).map_err(wrong)?),
             Long("agents") => options.agents = Some(args.value().and_then(|v| v.parse()).map_err(wrong)?),
             Long("hours") => options.hours = args.value().and_then(|v| v.parse()).map_err(wrong)?,
@@ -106,8 +110,8 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
     if !sane(options.hours) {
         return Err(format!("--hours {}: above 0, at most a year", options.hours));
     }
-    if options.rpm == Some(0) || options.agents == Some(0) {
-        return Err("--rpm and --agents: at least 1".to_owned());
+    if options.rpm == Some(0) || options.agents == Some(0) || options.runs == 0 {
+        return Err("--rpm, --agents and --runs: at least 1".to_owned());
     }
     Ok(Some(options))
 }
@@ -125,8 +129,11 @@ fn output(options: &Options) -> Result<String, String> {
         for mut scenario in scenarios(mode) {
             if options.scenario.as_deref().is_none_or(|name| name == scenario.name) {
                 adjust(&mut scenario, options);
-                let figures = engine::run(&scenario, options.seed);
-                runs.push(Run { scenario, seed: options.seed, figures });
+                let seeds = (0..options.runs).map(|nth| options.seed.wrapping_add(nth));
+                runs.extend(seeds.map(|seed| {
+                    let figures = engine::run(&scenario, seed);
+                    Run { scenario: scenario.clone(), seed, figures }
+                }));
             }
         }
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::figures::Figures;
+use super::agents::AgentSpec;
+use super::figures::{Figures, Waits};
 use super::scenario::Scenario;
 use crate::priority::Priority;
 
@@ -31,10 +32,10 @@ impl Run {
 #[must_use]
 pub fn table(runs: &[Run]) -> String {
     let mut text = String::from(
-        "| scenario | mode | goodput / oracle | 429 at clients | 429 at upstream | most in 60 s | Jain | wait p50 / p99 (s) | estimate / wait (within 20 %) |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| scenario | mode | seed | goodput / oracle | 429 at clients | 429 at upstream | most in 60 s | Jain | wait p50 / p99 (s) | estimate / wait (within 20 %) |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for Run { scenario, figures, .. } in runs {
+    for Run { scenario, figures, seed } in runs {
         let waits = Priority::ALL.into_iter().filter_map(|priority| {
             let waits = &figures.waits[priority.index()];
             Some(format!("{priority} {:.1} / {:.1}", waits.quantile(0.5)?, waits.quantile(0.99)?))
@@ -46,7 +47,7 @@ pub fn table(runs: &[Run]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} ({} of {}) | {} | {} ({:.2} %){bad} | {} | {:.3} | {} | {:.2} ({:.0} %) |",
+            "| {} | {} | {seed} | {:.3} ({} of {}) | {} | {} ({:.2} %){bad} | {} | {:.3} | {} | {:.2} ({:.0} %) |",
             scenario.name,
             scenario.settings.adaptive.as_str(),
             figures.goodput(),
@@ -73,6 +74,10 @@ pub fn json(runs: &[Run]) -> Value {
 
 fn run_as_json(run: &Run) -> Value {
     let (scenario, figures) = (&run.scenario, &run.figures);
+    let by_kind = |(waits, kind): (&Waits, &AgentSpec)| {
+        json!({ "agents": kind.count, "priority": kind.priority.as_str(), "model": kind.model,
+            "habit": format!("{:?}", kind.habit), "count": waits.total(), "p50": waits.quantile(0.5), "p99": waits.quantile(0.99) })
+    };
     let wait = |priority: Priority| {
         let waits = &figures.waits[priority.index()];
         let value =
@@ -97,6 +102,7 @@ fn run_as_json(run: &Run) -> Value {
         "estimate_over_wait": figures.estimate_bias,
         "estimates_within_20_percent": figures.estimates_good,
         "wait_seconds": Priority::ALL.into_iter().map(wait).collect::<serde_json::Map<_, _>>(),
+        "wait_seconds_by_agents": figures.waits_by_kind.iter().zip(&scenario.agents).map(by_kind).collect::<Vec<_>>(),
         "missed": run.missed(),
     })
 }
