@@ -298,3 +298,16 @@ fn what_is_not_limited_never_waits_for_what_is() {
     }
     drop(waiting);
 }
+
+#[test]
+fn a_thousand_parked_requests_all_get_their_answer() {
+    let jam = Jam::new(|c| c.queue.max_size = 1000);
+    let mut parked: Vec<Client> = (0..1000).map(|_| jam.sidecar.begin(chat("parked"))).collect();
+    jam.sidecar.wait_for_queue(1000);
+    jam.sidecar.reload(|c| c.upstream.max_in_flight = 8);
+    assert!(parked.iter_mut().all(|client| client.answer().status() == 200));
+    until("the queue is empty again", || {
+        let queue = jam.sidecar.status()["queue"].clone();
+        (queue["current_size"] == 0 && queue["bytes"] == 0).then_some(())
+    });
+}
