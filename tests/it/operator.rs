@@ -159,6 +159,6 @@ fn a_probe_under_way_does_not_hold_up_the_end() {
     probe.request();
     let began = now();
     assert_ne!(sidecar.stop(), app::End::Defect);
-    assert!(now().since(began) < Duration::from_secs(3));
+    assert!(now().since(began) < Duration::from_secs(6));
     let _ = asks.try_answer();
 }
