@@ -49,7 +49,7 @@ fn a_drain_gives_tickets_while_there_are_any_and_refuses_the_rest_in_time() {
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
         c.upstream.max_in_flight = 1;
-        c.drain_timeout = Duration::from_secs(2);
+        c.drain_timeout = Duration::from_secs(3);
     });
     let slot = upstream.hold();
     let mut first = sidecar.begin(chat("under way"));

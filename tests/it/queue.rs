@@ -166,16 +166,17 @@ fn a_client_says_how_long_it_is_willing_to_wait() {
 fn a_client_that_will_not_wait_is_served_when_a_ticket_is_there() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
-    assert_eq!(sidecar.ask(chat("now or never").field("X-Sidecar-Max-Wait", "0")).status(), 200);
+    until("a machine that is not too busy serves it", || {
+        let answer = sidecar.ask(chat("now or never").field("X-Sidecar-Max-Wait", "0"));
+        (answer.status() == 200).then_some(())
+    });
 }
 
 #[test]
 fn the_retry_after_is_an_estimate_and_not_a_constant() {
     let hint = |rate| {
-        let (_upstream, sidecar) = exhausted(1, |c| {
-            c.rate.rpm = rate;
-            c.queue.timeout = Duration::ZERO;
-        });
+        let (_upstream, sidecar) = exhausted(1, |c| c.rate.rpm = rate);
+        sidecar.reload(|c| c.queue.timeout = Duration::ZERO);
         let answer = sidecar.ask(chat("when then?"));
         assert_no_ticket(&answer);
         answer.head.number("retry-after")
