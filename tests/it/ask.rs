@@ -36,6 +36,12 @@ impl Ask {
         self
     }
 
+    /// Names another host than the usual one.
+    pub(crate) fn host(mut self, name: &str) -> Ask {
+        self.fields[0] = format!("Host: {name}");
+        self
+    }
+
     /// Sets the priority.
     pub(crate) fn priority(self, name: &str) -> Ask {
         self.field("X-Priority", name)

@@ -230,7 +230,7 @@ fn a_refusal_that_outlasts_the_clients_patience_is_told_to_it() {
     let answer = sidecar.ask(chat("a").field("X-Sidecar-Max-Wait", "1"));
     assert_eq!(answer.status(), 429);
     assert!((2..=60).contains(&answer.head.number("retry-after")), "{:?}", answer.head);
-    assert!(now().since(began) < Duration::from_secs(3));
+    assert!(now().since(began) < Duration::from_secs(6));
 }
 
 #[test]

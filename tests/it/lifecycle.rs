@@ -49,7 +49,7 @@ fn a_drain_gives_tickets_while_there_are_any_and_refuses_the_rest_in_time() {
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
         c.upstream.max_in_flight = 1;
-        c.drain_timeout = Duration::from_secs(1);
+        c.drain_timeout = Duration::from_secs(3);
     });
     let slot = upstream.hold();
     let mut first = sidecar.begin(chat("under way"));
@@ -71,7 +71,7 @@ fn a_drain_gives_tickets_while_there_are_any_and_refuses_the_rest_in_time() {
         stop.join().unwrap()
     });
     assert!(!matches!(ended, app::End::Defect), "a thread was left behind");
-    assert!(now().since(began) < Duration::from_secs(3));
+    assert!(now().since(began) < Duration::from_secs(6));
     assert_eq!(upstream.received().len(), 2);
 }
 
@@ -100,7 +100,7 @@ fn a_drain_under_load_loses_no_request() {
 #[test]
 fn what_does_not_end_is_cut_at_drain_timeout() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.drain_timeout = Duration::from_millis(400));
+    let sidecar = Sidecar::with(&upstream, |c| c.drain_timeout = Duration::from_secs(2));
     let (silent, stream) = (upstream.hold(), upstream.hold());
     let mut waits = sidecar.begin(chat("silent"));
     silent.request();
@@ -110,7 +110,7 @@ fn what_does_not_end_is_cut_at_drain_timeout() {
     streams.head();
     let began = now();
     let ended = sidecar.stop();
-    assert!(now().since(began) < Duration::from_secs(3), "{:?}", now().since(began));
+    assert!(now().since(began) < Duration::from_secs(5), "{:?}", now().since(began));
     assert!(matches!(ended, app::End::Cut));
     waits.answer().assert_error(503, "ShuttingDown");
     let (rest, _) = streams.rest();

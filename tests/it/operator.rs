@@ -2,9 +2,12 @@
 
 use crate::ask::{ask, chat, model, models};
 use crate::client::Client;
-use crate::patience::until;
+use crate::patience::{PATIENCE, now, until};
 use crate::sidecar::{Sidecar, scarce};
 use crate::upstream::Upstream;
+use nvidia_sidecar::app;
+use nvidia_sidecar::config::Secret;
+use std::time::Duration;
 
 #[test]
 fn health_says_ok_on_both_ports() {
@@ -65,8 +68,11 @@ fn status_counts_what_happened() {
         sidecar.ask(model("openai/gpt", "b"));
     }
     // Held for its model's refusal or without a ticket: it waits.
-    let waiting = sidecar.queue(chat("waits"), 1);
-    let status = sidecar.status();
+    let waiting = sidecar.begin(chat("waits"));
+    let status = until("it is queued", || {
+        let status = sidecar.status();
+        (status["queue"]["total_enqueued"] == 4 && status["queue"]["current_size"] == 1).then_some(status)
+    });
     assert_eq!(status["requests"]["total"], 5);
     assert_eq!(status["requests"]["nvidia"], 3);
     assert_eq!(status["requests"]["passthrough"], 2);
@@ -89,4 +95,70 @@ fn status_counts_what_happened() {
         let status = sidecar.status();
         (status["requests"]["total"] == 6 && status["in_flight"] == 0).then_some(())
     });
+}
+
+#[test]
+fn readiness_follows_the_upstream() {
+    let upstream = Upstream::start();
+    let ready = |upstream: &Upstream| {
+        // A sidecar of its own each time: what is known of an upstream counts for some seconds.
+        let sidecar =
+            Sidecar::with(upstream, |c| c.upstream.api_key = Some(Secret::new("nvapi-key".to_owned())));
+        let answer = sidecar.ask(ask("GET", "/health/ready"));
+        let json = answer.json();
+        assert_eq!(json["ready"], answer.status() == 200, "{json}");
+        (answer.status(), json["upstream_reachable"] == true)
+    };
+    assert_eq!(ready(&upstream), (200, true));
+    let probe = &upstream.received()[0];
+    assert_eq!(probe.line(), "GET /v1/models HTTP/1.1");
+    assert_eq!(probe.field("authorization").as_deref(), Some("Bearer nvapi-key"));
+    upstream.answer(401);
+    assert_eq!(ready(&upstream), (200, true), "it is there, whatever it says");
+    upstream.answer(500);
+    assert_eq!(ready(&upstream), (503, false));
+    upstream.hold().close();
+    assert_eq!(ready(&upstream), (503, false));
+}
+
+#[test]
+fn a_question_for_readiness_holds_up_nobody() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::before(&upstream);
+    let probe = upstream.hold();
+    let mut asks: Vec<Client> = (0..100).map(|_| sidecar.begin(ask("GET", "/health/ready"))).collect();
+    probe.request();
+    assert_eq!(sidecar.ask(ask("GET", "/health")).status(), 200);
+    assert_eq!(sidecar.ask(chat("a")).status(), 200);
+    probe.answer(200);
+    for client in &mut asks {
+        assert!(matches!(client.answer().status(), 200 | 503));
+    }
+    assert_eq!(upstream.received().len(), 2, "one probe for all of them");
+}
+
+#[test]
+fn a_viewer_of_the_dashboard_does_not_hold_up_the_end() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.drain_timeout = PATIENCE);
+    let mut viewer = sidecar.begin(ask("GET", "/api/dashboard/stream"));
+    assert_eq!(viewer.head().field("content-type").as_deref(), Some("text/event-stream"));
+    let began = now();
+    assert_eq!(sidecar.stop(), app::End::Drained);
+    assert!(now().since(began) < PATIENCE / 2);
+    let (stream, _) = viewer.rest();
+    assert!(stream.starts_with(b"retry: 3000\n\n"), "{}", String::from_utf8_lossy(&stream));
+}
+
+#[test]
+fn a_probe_under_way_does_not_hold_up_the_end() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.drain_timeout = Duration::from_millis(400));
+    let probe = upstream.hold();
+    let mut asks = sidecar.begin(ask("GET", "/health/ready"));
+    probe.request();
+    let began = now();
+    assert_ne!(sidecar.stop(), app::End::Defect);
+    assert!(now().since(began) < Duration::from_secs(6));
+    let _ = asks.try_answer();
 }

@@ -63,6 +63,16 @@ fn requests_go_by_priority_and_by_arrival_within_one() {
 }
 
 #[test]
+fn a_request_that_has_waited_long_enough_rises_so_that_none_starves() {
+    let jam = Jam::new(|c| c.queue.aging = Some(Duration::from_millis(150)));
+    let old = jam.sidecar.queue(chat("old").priority("low"), 1);
+    let began = now();
+    until("it has aged", || (now().since(began) > Duration::from_millis(350)).then_some(()));
+    let young = jam.sidecar.queue(chat("young"), 2);
+    assert_eq!(jam.order(vec![old, young]), ["old", "young"]);
+}
+
+#[test]
 fn an_unknown_priority_is_normal() {
     let jam = Jam::new(|_| {});
     let names = ["low", "whatever", "", "HIGH"];
@@ -135,10 +145,10 @@ fn exhausted(tickets: u32, configure: impl FnOnce(&mut Config)) -> (Upstream, Si
 
 #[test]
 fn a_request_that_would_wait_too_long_is_refused_at_once() {
-    let (_upstream, sidecar) = exhausted(2, |c| c.queue.timeout = Duration::from_secs(5));
+    let (_upstream, sidecar) = exhausted(2, |c| c.queue.timeout = Duration::from_secs(8));
     let began = now();
     assert_no_ticket(&sidecar.ask(chat("hopeless")));
-    assert!(now().since(began) < Duration::from_secs(4), "at once, not after its wait");
+    assert!(now().since(began) < Duration::from_secs(5), "at once, not after its wait");
 }
 
 #[test]
@@ -148,7 +158,7 @@ fn a_client_says_how_long_it_is_willing_to_wait() {
     let began = now();
     assert_no_ticket(&sidecar.ask(chat("in a hurry").field("X-Sidecar-Max-Wait", "0.5")));
     assert_no_ticket(&sidecar.ask(chat("in a hurry").field("X-Sidecar-Max-Wait", "0")));
-    assert!(now().since(began) < Duration::from_secs(4));
+    assert!(now().since(began) < Duration::from_secs(6));
     drop(patient);
 }
 
@@ -156,16 +166,17 @@ fn a_client_says_how_long_it_is_willing_to_wait() {
 fn a_client_that_will_not_wait_is_served_when_a_ticket_is_there() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
-    assert_eq!(sidecar.ask(chat("now or never").field("X-Sidecar-Max-Wait", "0")).status(), 200);
+    until("a machine that is not too busy serves it", || {
+        let answer = sidecar.ask(chat("now or never").field("X-Sidecar-Max-Wait", "0"));
+        (answer.status() == 200).then_some(())
+    });
 }
 
 #[test]
 fn the_retry_after_is_an_estimate_and_not_a_constant() {
     let hint = |rate| {
-        let (_upstream, sidecar) = exhausted(1, |c| {
-            c.rate.rpm = rate;
-            c.queue.timeout = Duration::ZERO;
-        });
+        let (_upstream, sidecar) = exhausted(1, |c| c.rate.rpm = rate);
+        sidecar.reload(|c| c.queue.timeout = Duration::ZERO);
         let answer = sidecar.ask(chat("when then?"));
         assert_no_ticket(&answer);
         answer.head.number("retry-after")
@@ -287,4 +298,17 @@ fn what_is_not_limited_never_waits_for_what_is() {
         assert_eq!(sidecar.ask(crate::ask::model("openai/gpt", "x")).status(), 200);
     }
     drop(waiting);
+}
+
+#[test]
+fn a_thousand_parked_requests_all_get_their_answer() {
+    let jam = Jam::new(|c| c.queue.max_size = 1000);
+    let mut parked: Vec<Client> = (0..1000).map(|_| jam.sidecar.begin(chat("parked"))).collect();
+    jam.sidecar.wait_for_queue(1000);
+    jam.sidecar.reload(|c| c.upstream.max_in_flight = 8);
+    assert!(parked.iter_mut().all(|client| client.answer().status() == 200));
+    until("the queue is empty again", || {
+        let queue = jam.sidecar.status()["queue"].clone();
+        (queue["current_size"] == 0 && queue["bytes"] == 0).then_some(())
+    });
 }
