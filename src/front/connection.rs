@@ -83,6 +83,8 @@ pub(super) struct Connection {
     awaits_writable: bool,
     /// The socket may hold bytes that the selector will not tell of again: it told of them, and they were not read.
     unread: bool,
+    /// The client has sent its last byte, of which the selector may have told before that was read.
+    closed: bool,
     turned_away: bool,
 }
 
@@ -111,6 +113,7 @@ impl Connection {
             written: 0,
             awaits_writable: false,
             unread: false,
+            closed: false,
             turned_away: false,
         }
     }
@@ -167,8 +170,9 @@ impl Connection {
     /// under way means that it has hung up (as nginx and Go's net/http take it too).
     pub(super) fn on_event(&mut self, closed: bool, turn: &mut Turn<'_>) -> Fate {
         self.unread = true;
+        self.closed |= closed;
         let fate = self.drive(turn);
-        if closed
+        if self.closed
             && let State::Lent { job } = self.state
             && self.link.is_lent()
             && self.link.hangup().cancel()
@@ -239,7 +243,7 @@ impl Connection {
                         match receive(self.link.socket(), turn.scratch) {
                             Received::Bytes(n) => {
                                 // Fewer than asked for: that was all (epoll(7)), and more will be told of.
-                                self.unread = n == turn.scratch.len();
+                                self.unread = n == turn.scratch.len() || self.closed;
                                 self.feed(n, turn);
                             }
                             Received::Nothing => return Fate::Stay,
