@@ -254,6 +254,7 @@ impl Client {
                 self.unread.extend_from_slice(&piece[..n]);
                 Ok(())
             }
+            Err(e) if e.kind() == ErrorKind::Interrupted => self.read_more(),
             Err(e) if e.kind() == ErrorKind::ConnectionReset => Err(End::Reset),
             Err(e) => panic!("nothing came ({e}); so far: {:?}", String::from_utf8_lossy(&self.unread)),
         }

@@ -134,6 +134,30 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
+fn a_process_that_was_stopped_and_continued_goes_on_where_it_was() {
+    let (upstream, place) = (Upstream::start(), Place::new());
+    let process = Process::start(&place.configure(&before(&upstream, "")));
+    let (thinks, streams) = (upstream.hold(), upstream.hold());
+    let mut first = process.begin(chat("first"));
+    thinks.request();
+    let mut second = process.begin(chat("second"));
+    streams.request();
+    streams.send(SSE_HEAD);
+    second.head();
+    // Each of them interrupts the system calls that are under way.
+    for _ in 0..3 {
+        process.signal(Signal::STOP);
+        process.signal(Signal::CONT);
+    }
+    thinks.answer(200);
+    assert_eq!(first.answer().status(), 200);
+    streams.chunk("data: 1\n\n");
+    assert!(second.chunk().unwrap().is_some());
+    streams.send(LAST_CHUNK);
+    assert_eq!(second.chunk().unwrap(), None);
+}
+
+#[test]
 fn sighup_changes_the_rate_and_drops_neither_a_queued_request_nor_a_connection() {
     let (upstream, place) = (Upstream::start(), Place::new());
     let text = before(&upstream, "rate_rpm: 1\nbucket_capacity: 1");

@@ -4,7 +4,7 @@ use crate::patience::{PATIENCE, now};
 use crate::wire::{self, field_of};
 use nvidia_sidecar::clock::Moment;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -356,6 +356,7 @@ fn read_request(socket: &mut TcpStream, buffered: &mut Vec<u8>, connection: usiz
         }
         match socket.read(&mut piece) {
             Ok(n) if n > 0 => buffered.extend_from_slice(&piece[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             _ => return None,
         }
     }
