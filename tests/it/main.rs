@@ -1,0 +1,13 @@
+//! The sidecar as its clients and its upstream see it: real sockets, a scripted upstream, a raw client.
+
+mod ask;
+mod client;
+mod patience;
+mod sidecar;
+mod upstream;
+mod wire;
+
+mod connections;
+mod forwarding;
+mod refusals;
+mod streaming;
