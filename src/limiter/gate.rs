@@ -57,6 +57,8 @@ struct Totals {
     dequeued: u64,
     dropped: u64,
     overflowed: u64,
+    retreats: u64,
+    floors: u64,
 }
 
 /// Settings that cannot be taken over as they are.
@@ -329,6 +331,7 @@ impl<J> Gate<J> {
             Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
         });
         let mut held: Vec<_> = held.collect();
+        let models_held = held.len();
         held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
         held.truncate(HELD_SHOWN);
         Snapshot {
@@ -362,6 +365,9 @@ impl<J> Gate<J> {
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
             held,
+            models_held,
+            retreats_total: self.totals.retreats,
+            floors_total: self.totals.floors,
             key_paused_until: self.key.held_until(),
         }
     }
@@ -472,6 +478,8 @@ impl<J> Gate<J> {
     /// Takes a change of the rate over and tells of it.
     pub(super) fn changed(&mut self, change: Option<Change>, now: Moment) {
         let Some(change) = change else { return };
+        self.totals.retreats += u64::from(change.effective < self.bucket.rate());
+        self.totals.floors += u64::from(change.floor);
         self.follow_rate(now);
         let (effective_rpm, share) = (change.effective.per_minute(), change.share);
         self.tell(Event::Rate { from: change.from, to: change.to, effective_rpm, share });
