@@ -33,4 +33,5 @@ pub mod outcome;
 pub mod priority;
 pub mod record;
 pub mod service;
+pub mod systemd;
 pub mod upstream;
