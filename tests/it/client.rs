@@ -66,7 +66,9 @@ impl Head {
     /// A field that is a number.
     #[track_caller]
     pub(crate) fn number(&self, name: &str) -> u64 {
-        self.field(name).and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("{name} is no number: {self:?}"))
+        self.field(name)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or_else(|| panic!("{name} is no number: {self:?}"))
     }
 }
 
@@ -196,7 +198,8 @@ impl Client {
             self.read_more()?;
         };
         let line: Vec<u8> = self.unread.drain(..line_end + 2).collect();
-        let size = std::str::from_utf8(&line[..line_end]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
+        let size =
+            std::str::from_utf8(&line[..line_end]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
         let size = size.unwrap_or_else(|| panic!("no chunk size: {:?}", String::from_utf8_lossy(&line)));
         let mut chunk = self.exactly(size + 2).map_err(|broken| broken.end)?;
         assert!(chunk.ends_with(b"\r\n"), "no end of a chunk: {chunk:?}");

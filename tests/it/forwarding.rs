@@ -59,8 +59,16 @@ fn hop_by_hop_fields_and_the_sidecars_own_stop_on_the_way_up() {
     sidecar.ask(request);
     let received = &upstream.received()[0];
     for stopped in [
-        "X-Hop", "Keep-Alive", "Proxy-Authorization", "TE", "Upgrade", "X-Priority", "X-Sidecar-Max-Wait",
-        "X-Agent-Id", "Connection", "Accept-Encoding",
+        "X-Hop",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "TE",
+        "Upgrade",
+        "X-Priority",
+        "X-Sidecar-Max-Wait",
+        "X-Agent-Id",
+        "Connection",
+        "Accept-Encoding",
     ] {
         assert_eq!(received.field(stopped), None, "{stopped}");
     }
@@ -106,7 +114,11 @@ fn hop_by_hop_fields_and_forged_ones_stop_on_the_way_down() {
 fn repeated_fields_pass_both_ways_as_often_as_they_came() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
-    upstream.answer_with(&wire::json(200, &[("Set-Cookie", "a=1"), ("X-Other", "x"), ("Set-Cookie", "b=2")], "{}"));
+    upstream.answer_with(&wire::json(
+        200,
+        &[("Set-Cookie", "a=1"), ("X-Other", "x"), ("Set-Cookie", "b=2")],
+        "{}",
+    ));
     let answer = sidecar.ask(models().field("X-Tag", "one").field("Accept", "*/*").field("X-Tag", "two"));
     assert_eq!(answer.head.all("set-cookie"), [b"a=1", b"b=2"]);
     assert_eq!(upstream.received()[0].fields("x-tag"), ["one", "two"]);
@@ -129,10 +141,14 @@ fn compressed_bodies_pass_untouched() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
     let zipped = b"\x1f\x8b\x08\x00not really, and nobody looks\x00\xff";
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", zipped.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", zipped.len());
     upstream.answer_with(&[head.as_bytes(), zipped].concat());
     let answer = sidecar.ask(chat("a").field("Accept-Encoding", "gzip, br"));
-    assert_eq!((answer.head.field("content-encoding").as_deref(), &answer.body[..]), (Some("gzip"), &zipped[..]));
+    assert_eq!(
+        (answer.head.field("content-encoding").as_deref(), &answer.body[..]),
+        (Some("gzip"), &zipped[..])
+    );
     assert_eq!(upstream.received()[0].field("accept-encoding").as_deref(), Some("gzip, br"));
     sidecar.ask(ask("POST", "/v1/files").field("Content-Encoding", "gzip").body(&zipped[..]));
     assert_eq!(upstream.received()[1].body, zipped);
@@ -141,7 +157,8 @@ fn compressed_bodies_pass_untouched() {
 #[test]
 fn the_configured_key_replaces_the_clients_authorization() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.api_key = Some(Secret::new("nvapi-key".to_owned())));
+    let sidecar =
+        Sidecar::with(&upstream, |c| c.upstream.api_key = Some(Secret::new("nvapi-key".to_owned())));
     sidecar.ask(chat("a").field("Authorization", "Bearer mine").field("authorization", "Bearer twice"));
     sidecar.ask(chat("b"));
     for received in upstream.received() {
@@ -193,7 +210,10 @@ fn the_models_gateway_decides_whether_a_request_is_limited() {
         assert!(!is_limited(&sidecar, model(name, "x")), "{name}");
     }
     assert!(!is_limited(&sidecar, models()));
-    assert!(!is_limited(&sidecar, ask("POST", "/v1/chat/completions").body("{\"model\": \"nvidia/x\"")), "no JSON");
+    assert!(
+        !is_limited(&sidecar, ask("POST", "/v1/chat/completions").body("{\"model\": \"nvidia/x\"")),
+        "no JSON"
+    );
     assert!(!is_limited(&sidecar, ask("POST", "/v1/chat/completions").body("{\"model\": 5}")));
 }
 

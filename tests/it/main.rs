@@ -3,6 +3,7 @@
 mod ask;
 mod client;
 mod patience;
+mod process;
 mod sidecar;
 mod upstream;
 mod wire;
@@ -10,4 +11,5 @@ mod wire;
 mod connections;
 mod forwarding;
 mod refusals;
+mod service;
 mod streaming;

@@ -72,7 +72,8 @@ fn a_missing_or_doubled_host_is_refused() {
 
 #[test]
 fn a_line_that_is_no_request_is_refused() {
-    for line in ["GET", "GET /", "GET / HTTP/9", "\x16\x03\x01\x02\x00", "GET  / HTTP/1.1", "G@T / HTTP/1.1"] {
+    for line in ["GET", "GET /", "GET / HTTP/9", "\x16\x03\x01\x02\x00", "GET  / HTTP/1.1", "G@T / HTTP/1.1"]
+    {
         assert_refused(format!("{line}\r\nHost: s\r\n\r\n"), 400);
     }
     assert_refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);

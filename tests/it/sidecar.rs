@@ -88,14 +88,14 @@ impl Sidecar {
 
     /// Stops it; tells whether everything ended by itself.
     pub(crate) fn stop(mut self) -> bool {
-        self.running.take().expect("it runs until it is stopped").stop()
+        self.running.take().expect("it runs until it is stopped").stop() == app::End::Drained
     }
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop();
+            let _ = running.stop();
         }
     }
 }

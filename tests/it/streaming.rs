@@ -78,7 +78,9 @@ fn trailers_are_dropped_and_the_stream_ends_cleanly() {
     let sidecar = Sidecar::before(&upstream);
     let mut client = sidecar.connect();
     for _ in 0..2 {
-        upstream.answer_with(&[SSE_HEAD.as_bytes(), &wire::chunk("data: 1\n\n"), b"0\r\nX-Sum: 1\r\n\r\n"].concat());
+        upstream.answer_with(
+            &[SSE_HEAD.as_bytes(), &wire::chunk("data: 1\n\n"), b"0\r\nX-Sum: 1\r\n\r\n"].concat(),
+        );
         let answer = client.send(Vec::from(chat("a"))).answer();
         assert_eq!((answer.text().as_str(), answer.head.field("x-sum")), ("data: 1\n\n", None));
     }

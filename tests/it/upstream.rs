@@ -191,7 +191,12 @@ impl Upstream {
         let state = self.state();
         eprintln!("--- the upstream received {} requests:", state.received.len());
         for (i, r) in state.received.iter().enumerate() {
-            eprintln!("{i}: connection {}, at {:.3} s: {}", r.connection, r.at.as_secs_f64() - 3600.0, r.line());
+            eprintln!(
+                "{i}: connection {}, at {:.3} s: {}",
+                r.connection,
+                r.at.as_secs_f64() - 3600.0,
+                r.line()
+            );
             eprintln!("   {}", String::from_utf8_lossy(&r.body[..r.body.len().min(200)]));
         }
         for bytes in &state.partial {
@@ -266,7 +271,11 @@ impl Held {
         let (ended, end) = channel();
         let _ = self.steps.send(Step::AwaitEnd(ended));
         // Disconnected: a step before could not be sent, because the connection was closed already.
-        assert_ne!(end.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout), "the connection was not closed");
+        assert_ne!(
+            end.recv_timeout(PATIENCE),
+            Err(RecvTimeoutError::Timeout),
+            "the connection was not closed"
+        );
     }
 }
 
@@ -345,7 +354,11 @@ fn read_request(socket: &mut TcpStream, buffered: &mut Vec<u8>, connection: usiz
     let mut piece = [0; 64 * 1024];
     loop {
         if let Some(end) = wire::head_end(buffered) {
-            assert_eq!(field_of(&buffered[..end], "transfer-encoding"), None, "bodies go upstream with their length");
+            assert_eq!(
+                field_of(&buffered[..end], "transfer-encoding"),
+                None,
+                "bodies go upstream with their length"
+            );
             let length = field_of(&buffered[..end], "content-length").map_or(0, |v| v.parse().unwrap());
             if buffered.len() >= end + length {
                 let rest = buffered.split_off(end + length);

@@ -10,7 +10,8 @@ pub(crate) fn json(status: u16, fields: &[(&str, &str)], body: &str) -> Vec<u8> 
 }
 
 /// The head of a chunked event stream.
-pub(crate) const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+pub(crate) const SSE_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// The chunk that ends a chunked content.
 pub(crate) const LAST_CHUNK: &str = "0\r\n\r\n";
@@ -32,7 +33,9 @@ pub(crate) fn fields(head: &[u8]) -> Vec<(String, Vec<u8>)> {
     while let Some(end) = rest.windows(2).position(|w| w == b"\r\n") {
         let line = &rest[..end];
         rest = &rest[end + 2..];
-        if let Some(colon) = line.iter().position(|b| *b == b':').filter(|_| rest.len() + end + 2 < head.len()) {
+        if let Some(colon) =
+            line.iter().position(|b| *b == b':').filter(|_| rest.len() + end + 2 < head.len())
+        {
             let name = String::from_utf8(line[..colon].to_vec()).expect("a field's name");
             fields.push((name, line[colon + 1..].trim_ascii().to_vec()));
         }
