@@ -10,6 +10,7 @@ use crate::outcome::Outcome;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
@@ -28,6 +29,9 @@ const SLOWEST_BODY_BYTES_A_SECOND: usize = 1024;
 
 /// Bytes of the dashboard's stream that a viewer may be behind.
 const MAX_UNSEEN: usize = 64 * 1024;
+
+/// What the kernel keeps of the stream for a viewer on top; left alone, it would keep megabytes for one that does not read.
+const VIEWER_SEND_BUFFER: usize = 32 * 1024;
 
 /// Reads from one connection before the others get their turn.
 const READS_A_TURN: usize = 16;
@@ -292,6 +296,7 @@ impl Connection {
         match turn.intake.handle(request, share, leftover, &source, turn.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
             Handled::Watch { head } => {
+                let _ = SockRef::from(self.link.socket()).set_send_buffer_size(VIEWER_SEND_BUFFER);
                 self.out = head;
                 self.written = 0;
                 self.state = State::Watching;

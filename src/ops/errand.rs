@@ -35,7 +35,7 @@ impl Errand {
         self.settled = true;
         let head = &self.request.head;
         let keep = head.keep_alive() && self.link.may_persist();
-        let bytes = page.to_bytes(keep, head.method() == "HEAD", self.clock.wall());
+        let bytes = page.to_bytes(head, keep, self.clock.wall());
         self.link.give_back_with(bytes, Next::keep_if(keep));
     }
 }

@@ -4,6 +4,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
 use crate::front::intake::Source;
 use crate::front::listen::Door;
+use crate::front::route::request_id;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
 use crate::ops::admin::{self, Admission};
@@ -56,10 +57,13 @@ impl Page {
         self
     }
 
-    /// The whole answer.
+    /// The whole answer to a request with this head.
     #[must_use]
-    pub fn to_bytes(&self, keep_alive: bool, head_only: bool, date: SystemTime) -> Vec<u8> {
-        local_answer(self.status, self.content_type, &self.fields, &self.body, keep_alive, head_only, date)
+    pub fn to_bytes(&self, asked: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
+        let (request_id, head_only) = (request_id(asked), asked.method() == "HEAD");
+        let mut fields = self.fields.clone();
+        fields.push(("x-request-id", &request_id));
+        local_answer(self.status, self.content_type, &fields, &self.body, keep_alive, head_only, date)
     }
 }
 
@@ -136,7 +140,7 @@ impl Pages {
             _ => return Reply::Proxy(request),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
-        Reply::Now(page.to_bytes(keep, request.head.method() == "HEAD", self.clock.wall()), keep)
+        Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
     }
 
     fn errand(&self, request: Request, source: &Source<'_>, to: impl FnOnce(Errand)) -> Reply {

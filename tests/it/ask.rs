@@ -36,6 +36,12 @@ impl Ask {
         self
     }
 
+    /// Names another host than a client of the sidecar would.
+    pub(crate) fn host(mut self, host: &str) -> Ask {
+        self.fields[0] = format!("Host: {host}");
+        self
+    }
+
     /// Sets the priority.
     pub(crate) fn priority(self, name: &str) -> Ask {
         self.field("X-Priority", name)

@@ -10,6 +10,7 @@ mod wire;
 
 mod connections;
 mod forwarding;
+mod operator;
 mod refusals;
 mod service;
 mod streaming;
