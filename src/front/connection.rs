@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How long a connection may rest between two requests.
 const IDLE: Duration = Duration::from_secs(75);
 
+/// How long a new connection has for its first request when the loop drains.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// How long a client has to take its last answer before the connection is closed over unread input: closing earlier
 /// sends a reset that can destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -86,6 +89,8 @@ pub(super) struct Connection {
     written: usize,
     awaits_writable: bool,
     turned_away: bool,
+    /// It has carried a request.
+    served: bool,
 }
 
 impl Connection {
@@ -113,6 +118,7 @@ impl Connection {
             written: 0,
             awaits_writable: false,
             turned_away: false,
+            served: false,
         }
     }
 
@@ -128,12 +134,20 @@ impl Connection {
         self.deadline
     }
 
-    /// Nothing is under way: no request is being read, answered or written.
+    /// It rests between two requests: nothing is being read, answered or written.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Reading => self.reader.progress() == Progress::Idle,
+            State::Reading => self.served && self.reader.progress() == Progress::Idle,
             State::Lent { .. } => !self.link.is_lent(),
             State::Writing(_) | State::Watching | State::Lingering => false,
+        }
+    }
+
+    /// The loop drains. A connection that has just come has its first request on its way, as a rule, and its client could
+    /// not tell a close from a failure; it has a moment to send it.
+    pub(super) fn drain(&mut self, now: Moment) {
+        if self.state == State::Reading && !self.served && self.reader.progress() == Progress::Idle {
+            self.deadline = self.deadline.min(now + FIRST_REQUEST);
         }
     }
 
@@ -289,6 +303,7 @@ impl Connection {
     }
 
     fn take(&mut self, request: Request, turn: &Turn<'_>) {
+        self.served = true;
         let leftover = self.reader.has_leftover();
         let share = std::mem::replace(&mut self.share, turn.intake.share());
         self.reader.shrink();

@@ -142,6 +142,23 @@ fn a_hanging_upstream_and_open_dashboards_do_not_keep_it_beyond_the_bound() {
 }
 
 #[test]
+fn a_connection_whose_first_request_is_on_its_way_is_answered_while_it_stops() {
+    let upstream = Upstream::start();
+    let file = ConfigFile::new(&yaml(&upstream, "drain_timeout: 30"));
+    let mut process = Process::start(&file);
+    let [mut new, mut proxied, _silent] = [(); 3].map(|()| process.connect());
+    // The scrape's own connection is the fourth.
+    until("they are accepted", || (process.metric("sidecar_connections") > 3.5).then_some(()));
+    process.signal(Signal::TERM);
+    process.wait_for("stopping");
+    new.send(Vec::from(ask("GET", "/health")));
+    proxied.send(Vec::from(chat("too late")));
+    assert_eq!(new.answer().status(), 200);
+    proxied.answer().assert_error(503, "ShuttingDown");
+    assert_eq!(process.end().0.code(), Some(0), "the silent one does not keep it");
+}
+
+#[test]
 fn a_second_signal_exits_at_once() {
     let upstream = Upstream::start();
     let file = ConfigFile::new(&yaml(&upstream, "drain_timeout: 600"));
