@@ -1,5 +1,6 @@
 """The dashboard in a real browser: what an operator sees, changes and relies on. Pictures are left in target/browser/."""
 
+import faulthandler
 import re
 import time
 import unittest
@@ -198,4 +199,5 @@ class Dashboard(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(600, exit=True)  # whatever hangs is told
     unittest.main(verbosity=2)

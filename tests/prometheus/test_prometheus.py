@@ -1,5 +1,6 @@
 """What Prometheus makes of the metrics: it takes them without a complaint, and every query of docs/METRICS.md runs on them."""
 
+import faulthandler
 import json
 import re
 import subprocess
@@ -164,4 +165,5 @@ class Metrics(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(90, exit=True)  # whatever hangs is told
     unittest.main(verbosity=2)
