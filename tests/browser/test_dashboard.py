@@ -26,6 +26,7 @@ class Dashboard(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.nim = Nim(delay=0.2)
+        cls.addClassCleanup(cls.nim.stop)
         cls.sidecar = Sidecar(
             upstream_url=cls.nim.url,
             rate_rpm=240,
@@ -40,15 +41,11 @@ class Dashboard(unittest.TestCase):
                 {"name": "archivist", "label": "Archive", "heartbeat_seconds": 1},
             ],
         )
+        cls.addClassCleanup(cls.sidecar.stop)
         cls.fleet = Fleet(cls.sidecar, AGENTS)
+        cls.addClassCleanup(cls.fleet.stop)
         cls.driver = Driver()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.fleet.stop()
-        cls.driver.stop()
-        cls.sidecar.stop()
-        cls.nim.stop()
+        cls.addClassCleanup(cls.driver.stop)
 
     def open(self, language="en-US"):
         browser = Browser(self.driver, language)

@@ -33,7 +33,7 @@ class Prometheus:
         self.process = subprocess.Popen(
             ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.folder.name}/data",
              "--web.listen-address=127.0.0.1:0", "--log.level=info"],
-            stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         self.log = []
         for line in self.process.stderr:
@@ -46,6 +46,14 @@ class Prometheus:
         self.base = f"http://127.0.0.1:{found[1]}"
         self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
         self.reader.start()
+        until("Prometheus is ready", self.is_ready)
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(self.base + "/-/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def call(self, path, **parameters):
         try:
@@ -80,18 +88,15 @@ class Metrics(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.nim = Nim()
+        cls.addClassCleanup(lambda: cls.nim.stop())  # whichever it is by then
         cls.sidecar = Sidecar(
             upstream_url=cls.nim.url, rate_rpm=6000, bucket_capacity=6000, max_attempts=1, limit_unmatched="never",
             agents=[{"name": "planner", "label": "Planning", "heartbeat_seconds": 600}],
         )
+        cls.addClassCleanup(cls.sidecar.stop)
         cls.prometheus = Prometheus(cls.sidecar.metrics_port)
+        cls.addClassCleanup(cls.prometheus.stop)
         until("it is scraped", lambda: cls.prometheus.value('up{job="nvidia-sidecar"}') == 1)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.prometheus.stop()
-        cls.sidecar.stop()
-        cls.nim.stop()
 
     def rises(self, series, by, seconds=20):
         """What to do once `by` more of a series are seen than now."""
@@ -165,5 +170,5 @@ class Metrics(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(90, exit=True)  # whatever hangs is told
+    faulthandler.dump_traceback_later(240, exit=True)  # whatever hangs is told
     unittest.main(verbosity=2)
