@@ -20,6 +20,7 @@ use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
+use crate::upstream::agent::CaFileError;
 use crate::upstream::pool::Pool;
 use crate::upstream::worker::Courier;
 use crossbeam_channel::{Sender, bounded};
@@ -81,6 +82,8 @@ pub enum StartError {
     StateFile(std::path::PathBuf, io::Error),
     /// The system gives no thread or no selector.
     System(io::Error),
+    /// The configured certificates cannot be used.
+    CaFile(CaFileError),
     /// The metrics cannot be registered: a defect.
     Metrics(String),
 }
@@ -96,6 +99,7 @@ impl fmt::Display for StartError {
             StartError::StateFile(path, error) => {
                 write!(f, "cannot use the state_file {}: {error}", path.display())
             }
+            StartError::CaFile(error) => write!(f, "{error}"),
             StartError::System(error) => write!(f, "the system refuses a thread or a selector: {error}"),
             StartError::Metrics(error) => write!(f, "the metrics cannot be registered: {error}"),
         }
@@ -103,6 +107,14 @@ impl fmt::Display for StartError {
 }
 
 impl Error for StartError {}
+
+impl StartError {
+    /// Whether the configuration is to blame, rather than the system.
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, StartError::CaFile(_) | StartError::StateFile(..))
+    }
+}
 
 impl Sidecar {
     /// Builds all parts, binds the ports and starts the threads.
@@ -142,7 +154,9 @@ impl Sidecar {
         let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
-        let courier = Arc::new(Courier::new(live.clone(), board.clone(), journal.clone(), clock));
+        let courier = Arc::new(
+            Courier::new(live.clone(), board.clone(), journal.clone(), clock).map_err(StartError::CaFile)?,
+        );
 
         let limited_courier = courier.clone();
         let limited = Pool::new("limited", max_in_flight.0, threads.clone(), move || {
@@ -162,6 +176,7 @@ impl Sidecar {
             limiter.clone(),
             pass_through.clone(),
             journal.clone(),
+            courier.clone(),
             clock,
         ));
         let desk = Desk::open(control.clone(), &threads).map_err(StartError::System)?;

@@ -26,6 +26,10 @@ pub enum Command {
     Demo(Demo),
     /// Ask a running sidecar whether it is alive.
     Healthcheck(Healthcheck),
+    /// Carry Alertmanager's alerts to Feishu or to a command.
+    AlertBridge,
+    /// Run the limiter on virtual time; the simulator reads its own arguments.
+    Simulate(Vec<OsString>),
     /// Print the version.
     Version,
     /// Print the help.
@@ -60,7 +64,10 @@ Usage:
   nvidia-sidecar demo [--seconds N] [--port N]
                                             watch it work: a look-alike of NIM with a dozen agents,
                                             without a key or a network, until Ctrl-C or for N seconds
+  nvidia-sidecar simulate [OPTIONS]         run the limiter on virtual time: \"twelve agents on 40 rpm, what
+                                            will URGENT wait?\"; simulate --help tells more
   nvidia-sidecar healthcheck [--url URL]    exit 0 if a running sidecar answers, else 1
+  nvidia-sidecar alert-bridge               carry Alertmanager's alerts to Feishu or to a command
 
 Options:
   -c, --config FILE   the configuration file; without it, the one that SIDECAR_CONFIG names
@@ -73,6 +80,12 @@ Configuration:
   SIDECAR_UPSTREAM, SIDECAR_RATE_RPM, SIDECAR_HOST, SIDECAR_PORT. --check shows every key and its value.
   An agent then uses http://127.0.0.1:9190/v1 as its base URL, and may send X-Priority: urgent, high,
   normal or low.
+
+Alert bridge, by variables only:
+  FEISHU_WEBHOOK_CRITICAL, FEISHU_WEBHOOK_WARNING      the bots' addresses
+  FEISHU_SECRET_CRITICAL, FEISHU_SECRET_WARNING        where a bot wants signatures
+  ALERT_COMMAND_CRITICAL, ALERT_COMMAND_WARNING        a program as a JSON list; reads the text on its stdin
+  WEBHOOK_HOST, WEBHOOK_PORT, DASHBOARD_URL            127.0.0.1, 9094, the link on every card
 
 Signals:
   SIGHUP              read the configuration again; a broken one changes nothing
@@ -132,14 +145,18 @@ where
                 Some("run") if !run => run = true,
                 Some("demo") if config.is_none() && !check && !run => return demo(parser),
                 Some("healthcheck") if !check && !run => return healthcheck(parser, config),
+                Some("alert-bridge") if config.is_none() && !check && !run => return alert_bridge(parser),
+                Some("simulate") if config.is_none() && !check && !run => {
+                    return Ok(Command::Simulate(parser.raw_args()?.collect()));
+                }
                 Some("help") => return Ok(Command::Help),
                 Some("version") => return Ok(Command::Version),
-                Some("run" | "demo" | "healthcheck") => {
+                Some("run" | "demo" | "healthcheck" | "simulate" | "alert-bridge") => {
                     return Err(UsageError(format!("{name:?} does not go with what stands before it")));
                 }
                 _ => {
                     return Err(UsageError(format!(
-                        "{name:?} is no command; there are run, demo and healthcheck"
+                        "{name:?} is no command; there are run, demo, simulate, healthcheck and alert-bridge"
                     )));
                 }
             },
@@ -180,6 +197,10 @@ fn healthcheck(mut parser: Parser, config: Option<PathBuf>) -> Result<Command, U
         }
     }
     Ok(Command::Healthcheck(check))
+}
+
+fn alert_bridge(mut parser: Parser) -> Result<Command, UsageError> {
+    parser.next()?.map_or(Ok(Command::AlertBridge), common)
 }
 
 /// The options that every subcommand has.
@@ -243,11 +264,20 @@ mod tests {
         assert_eq!(parsed("healthcheck --url http://localhost:1/health"), Ok(Command::Healthcheck(check)));
         let check = Healthcheck { url: None, config: Some("a.yaml".into()) };
         assert_eq!(parsed("--config a.yaml healthcheck"), Ok(Command::Healthcheck(check)));
+        assert_eq!(parsed("alert-bridge"), Ok(Command::AlertBridge));
     }
 
     #[test]
     fn help_and_version_win_over_what_follows() {
-        for line in ["-h", "--help", "help", "demo --help", "run --help --nonsense", "healthcheck -h"] {
+        for line in [
+            "-h",
+            "--help",
+            "help",
+            "demo --help",
+            "run --help --nonsense",
+            "healthcheck -h",
+            "alert-bridge -h",
+        ] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
         for line in ["-V", "--version", "version", "demo -V"] {
@@ -274,6 +304,8 @@ mod tests {
             "--check demo",
             "--config a.yaml demo",
             "healthcheck --check",
+            "alert-bridge now",
+            "--config a.yaml alert-bridge",
             "--check=yes",
         ] {
             let error = parsed(line).expect_err(line).to_string();
@@ -295,9 +327,18 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command_and_option() {
-        for word in
-            ["run", "demo", "healthcheck", "--config", "--check", "--version", "--help", "--seconds", "--url"]
-        {
+        for word in [
+            "run",
+            "demo",
+            "healthcheck",
+            "alert-bridge",
+            "--config",
+            "--check",
+            "--version",
+            "--help",
+            "--seconds",
+            "--url",
+        ] {
             assert!(HELP.contains(word), "{word}");
         }
         assert!(HELP.lines().all(|line| line.len() <= 110));

@@ -9,13 +9,16 @@ use crate::limiter::snapshot::WaitingJob;
 use crate::limiter::thread::{Command, Intakes};
 use crate::ops::journal::Journal;
 use crate::ops::log as logging;
+use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::pool::Pool;
+use crate::upstream::worker::Courier;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use ureq::Agent;
 
 /// How long the limiter may take to answer; it answers within milliseconds while it runs.
 const LIMITER_ANSWERS: Duration = Duration::from_secs(2);
@@ -30,6 +33,7 @@ pub struct Control {
     limiter: Intakes,
     pass_through: Arc<Pool<Job>>,
     journal: Arc<Journal>,
+    courier: Arc<Courier>,
     clock: Clock,
     /// Held for the length of a change: a reload and an operator do not mix.
     changing: Mutex<()>,
@@ -42,6 +46,8 @@ pub enum Refusal {
     Faults(Faults),
     /// Values that do not fit the present queue.
     Unfit(Unfit),
+    /// Certificates that cannot be used.
+    CaFile(CaFileError),
     /// The limiter has ended or does not answer.
     Gone,
 }
@@ -51,6 +57,7 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Faults(faults) => write!(f, "{faults}"),
             Refusal::Unfit(unfit) => write!(f, "{unfit}"),
+            Refusal::CaFile(error) => write!(f, "{error}"),
             Refusal::Gone => f.write_str("the limiter does not answer; the sidecar is stopping"),
         }
     }
@@ -66,9 +73,10 @@ impl Control {
         limiter: Intakes,
         pass_through: Arc<Pool<Job>>,
         journal: Arc<Journal>,
+        courier: Arc<Courier>,
         clock: Clock,
     ) -> Control {
-        Control { live, limiter, pass_through, journal, clock, changing: Mutex::new(()) }
+        Control { live, limiter, pass_through, journal, courier, clock, changing: Mutex::new(()) }
     }
 
     /// Puts the live keys of a newly loaded configuration into force; no connection and no job is touched.
@@ -130,13 +138,29 @@ impl Control {
     }
 
     fn put_into_force(&self, config: &Config) -> Result<(), Refusal> {
+        let agent = self.agent_for(config)?;
         let settings = Box::new(limiter_settings(config));
         self.ask(|answer| Command::Reconfigure(settings, answer))?.map_err(Refusal::Unfit)?;
+        if let Some(agent) = agent {
+            self.courier.renew(agent);
+        }
         self.pass_through.set_cap(config.passthrough.max_in_flight);
         self.journal.agents().lock().reconfigure(&config.agents, self.clock.now());
         logging::set_level(config.log.level);
         self.live.replace(config.clone());
         Ok(())
+    }
+
+    /// A new agent where the configuration asks for one; a file of certificates may have been renewed in place.
+    fn agent_for(&self, config: &Config) -> Result<Option<Agent>, Refusal> {
+        let running = self.live.snapshot();
+        let same = running.upstream.timeout == config.upstream.timeout
+            && running.upstream.ca_file == config.upstream.ca_file
+            && config.upstream.ca_file.is_none();
+        if same {
+            return Ok(None);
+        }
+        agent::agent(config, self.clock).map(Some).map_err(Refusal::CaFile)
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {

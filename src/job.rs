@@ -196,9 +196,10 @@ impl Job {
 
     /// The answer has been written: gives the connection back and closes the books.
     pub fn settle(mut self, outcome: Outcome, next: Next) {
-        self.close_books(outcome);
         self.line.settled = true;
+        // First, because the client may send its next request at once.
         self.line.link.give_back(next, self.line.leftover);
+        self.close_books(outcome);
     }
 
     /// The client has gone: nothing is left to answer.

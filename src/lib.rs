@@ -17,11 +17,13 @@
 //! have to act on, `info` is one line a request and each change of state, `debug` explains a decision, `trace` shows
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
+pub mod alerts;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod front;
 pub mod healthcheck;
 pub mod http;
@@ -33,5 +35,6 @@ pub mod outcome;
 pub mod priority;
 pub mod record;
 pub mod service;
+pub mod simulate;
 pub mod systemd;
 pub mod upstream;

@@ -1,6 +1,6 @@
 //! The sidecar as a service: configuration, log, start, signals, reload and stop.
 
-use crate::app::{End, Sidecar};
+use crate::app::{End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
@@ -20,7 +20,7 @@ use std::time::Duration;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop. Status 0 after a stop, also when the drain had to be cut short; 1 when it
-/// cannot start or a second signal ends it at once; 2 when the configuration is wrong.
+/// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
 #[must_use]
 pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     let handed = match systemd::handed_over(&environment) {
@@ -47,7 +47,7 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     };
     let code = Service { path, environment, clock }.run(handed, loaded).unwrap_or_else(|error| {
         log::error!("{error}");
-        ExitCode::FAILURE
+        if error.is_of_configuration() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     });
     log.stop(&clock);
     code
@@ -79,14 +79,14 @@ struct Service {
 }
 
 impl Service {
-    fn run(&self, handed: Handed, loaded: config::Loaded) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    fn run(&self, handed: Handed, loaded: config::Loaded) -> Result<ExitCode, StartError> {
         // Before anything else, so that no signal finds its default, which is to kill.
-        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
         let sidecar = Sidecar::start_on(handed, loaded.config, self.clock)?;
-        let watchdog = Watchdog::start(sidecar.pulse())?;
+        let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;
         log::info!("nvidia-sidecar {} {}", env!("CARGO_PKG_VERSION"), summary(&sidecar));
         systemd::ready(&summary(&sidecar));
         for signal in signals.forever() {
@@ -179,20 +179,21 @@ fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
         Ok(End::Drained) => log::info!("stopped"),
         Ok(End::Defect) => return ExitCode::FAILURE,
         Ok(End::Cut) | Err(_) => {
-            log::warn!("stopped at drain_timeout; what was left has been refused or cut")
+            log::warn!("stopped at drain_timeout; what was left has been refused or cut");
         }
     }
     ExitCode::SUCCESS
 }
 
 /// The log and its writer's thread.
-struct Log {
+pub(crate) struct Log {
     closer: LogCloser,
     threads: Threads,
 }
 
 impl Log {
-    fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
+    /// Installs the process's log and starts its writer.
+    pub(crate) fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
         let format = match settings.format {
             LogFormat::Auto => logging::LogFormat::for_stdout(),
             LogFormat::Text => logging::LogFormat::Text,
@@ -205,7 +206,8 @@ impl Log {
         Ok(Log { closer, threads })
     }
 
-    fn stop(self, clock: &Clock) {
+    /// Writes the last lines.
+    pub(crate) fn stop(self, clock: &Clock) {
         self.closer.close();
         let _ = self.threads.join_until(clock.instant(clock.now() + LAST_LINES));
     }

@@ -107,6 +107,13 @@ pub static KEYS: &[Key] = &[
         "The NVIDIA key. Without one, each client's own `Authorization` is passed on.",
     ),
     live(
+        "upstream_ca_file",
+        "SIDECAR_UPSTREAM_CA_FILE",
+        "",
+        |c| optional(c.upstream.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned())),
+        "A file of PEM certificates that is trusted for https upstreams in place of the built-in public ones: for a NIM of your own. Read again on reload.",
+    ),
+    live(
         "rate_rpm",
         "SIDECAR_RATE_RPM",
         "40",
@@ -249,7 +256,7 @@ pub static KEYS: &[Key] = &[
     live(
         "adaptive",
         "SIDECAR_ADAPTIVE",
-        "specified",
+        "learned",
         |c| word(name(ADAPTIVE, c.retreat.adaptive)),
         "The rule that steers the rate: `specified` by the figures below, `learned` remembers where refusals began.",
     ),

@@ -35,6 +35,7 @@ pub use env::{CONFIG_VARIABLE, Environment};
 pub use keys::{KEYS, Key, Reload};
 pub use live::{Held, LiveConfig, Reloaded, reload};
 pub use notice::{Faults, Notice};
+pub(crate) use placeholder::is_placeholder;
 pub use render::{masked_value, render_effective, shown_value};
 pub use resolve::patch;
 pub use secret::Secret;

@@ -1,7 +1,7 @@
 //! Recognises what examples write where a secret belongs, so that nobody starts with it.
 
 /// Whether the text is an example's stand-in for a secret.
-pub(super) fn is_placeholder(text: &str) -> bool {
+pub(crate) fn is_placeholder(text: &str) -> bool {
     let letters: String = text
         .to_ascii_lowercase()
         .chars()

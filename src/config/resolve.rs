@@ -91,6 +91,7 @@ fn read(base: &Config, r: &mut Reader) -> Config {
         upstream: Upstream {
             url: r.url("upstream_url", base.upstream.url.clone()),
             api_key: r.secret("upstream_api_key", base.upstream.api_key.clone()),
+            ca_file: r.path("upstream_ca_file", base.upstream.ca_file.clone()),
             timeout: r.seconds_or_cut(
                 "request_timeout",
                 base.upstream.timeout,

@@ -86,6 +86,8 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// `upstream_api_key`; without one the client's own `Authorization` is passed on.
     pub api_key: Option<Secret>,
+    /// `upstream_ca_file`: PEM certificates that sign the upstreams' own, in place of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     /// `request_timeout`: the longest silence, before the head and between two pieces of the body.
     pub timeout: Duration,
     /// `max_in_flight`: workers for limited requests.
@@ -269,6 +271,7 @@ impl Default for Config {
             upstream: Upstream {
                 url: BaseUrl::nvidia(),
                 api_key: None,
+                ca_file: None,
                 timeout: Duration::from_secs(60),
                 max_in_flight: 256,
                 max_attempts: 5,
@@ -295,7 +298,7 @@ impl Default for Config {
                 aging: Some(Duration::from_secs(30)),
             },
             retreat: Retreat {
-                adaptive: Adaptive::Specified,
+                adaptive: Adaptive::Learned,
                 window: Duration::from_secs(60),
                 threshold_429: 0.05,
                 factor: 0.75,

@@ -88,6 +88,10 @@ pub(super) struct Connection {
     out: Vec<u8>,
     written: usize,
     awaits_writable: bool,
+    /// The socket may hold bytes that the selector will not tell of again: it told of them, and they were not read.
+    unread: bool,
+    /// The client has sent its last byte, of which the selector may have told before that was read.
+    closed: bool,
     turned_away: bool,
     /// It has carried a request.
     served: bool,
@@ -117,6 +121,8 @@ impl Connection {
             out: Vec::new(),
             written: 0,
             awaits_writable: false,
+            unread: false,
+            closed: false,
             turned_away: false,
             served: false,
         }
@@ -181,8 +187,10 @@ impl Connection {
     /// The selector says that something happened. `closed`: the client has sent its last byte, which while a request is
     /// under way means that it has hung up (as nginx and Go's net/http take it too).
     pub(super) fn on_event(&mut self, closed: bool, turn: &mut Turn<'_>) -> Fate {
+        self.unread = true;
+        self.closed |= closed;
         let fate = self.drive(turn);
-        if closed
+        if self.closed
             && let State::Lent { job } = self.state
             && self.link.is_lent()
             && self.link.hangup().cancel()
@@ -230,7 +238,7 @@ impl Connection {
 
     fn drive(&mut self, turn: &mut Turn<'_>) -> Fate {
         if matches!(self.state, State::Lent { .. }) {
-            if self.link.is_lent() {
+            if self.link.is_lent_still() {
                 return Fate::Stay;
             }
             self.link.settle_return();
@@ -251,7 +259,11 @@ impl Connection {
                         }
                         reads += 1;
                         match receive(self.link.socket(), turn.scratch) {
-                            Received::Bytes(n) => self.feed(n, turn),
+                            Received::Bytes(n) => {
+                                // Fewer than asked for: that was all (epoll(7)), and more will be told of.
+                                self.unread = n == turn.scratch.len() || self.closed;
+                                self.feed(n, turn);
+                            }
                             Received::Nothing => return Fate::Stay,
                             Received::End => return Fate::Close,
                         }
@@ -307,7 +319,7 @@ impl Connection {
         let leftover = self.reader.has_leftover();
         let share = std::mem::replace(&mut self.share, turn.intake.share());
         self.reader.shrink();
-        let source = Source { link: &self.link, peer: self.peer, door: self.door };
+        let source = Source { link: &self.link, peer: self.peer, door: self.door, unread: self.unread };
         match turn.intake.handle(request, share, leftover, &source, turn.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
             Handled::Watch { head } => {

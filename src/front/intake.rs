@@ -61,6 +61,8 @@ pub struct Source<'a> {
     pub peer: IpAddr,
     /// The port that it came in by.
     pub door: Door,
+    /// The loop has not read all that came.
+    pub unread: bool,
 }
 
 /// What an intake is wired to.
@@ -230,7 +232,7 @@ impl Intake {
             arrived: now,
             deadline: now + route::patience(&head, config.queue.timeout),
         };
-        from.link.lend();
+        from.link.lend(from.unread);
         let line = Line::new(from.link.clone(), leftover);
         let job = Job::new(origin, head, body, line, self.wiring.journal.clone());
         if self.wiring.draining.load(Ordering::SeqCst) {

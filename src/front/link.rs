@@ -66,6 +66,8 @@ pub struct Home {
 pub struct Link {
     socket: TcpStream,
     lent: AtomicBool,
+    /// The socket may hold bytes that the selector has told of and that the loop has not read.
+    unread: AtomicBool,
     /// Held while a holder gives the connection back by re-arming it, so that the loop, which may hear of it in the
     /// middle, never has its own registration overwritten.
     rearming: Mutex<()>,
@@ -82,6 +84,7 @@ impl Link {
         Link {
             socket,
             lent: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             rearming: Mutex::new(()),
             hangup: Arc::default(),
             token,
@@ -114,14 +117,24 @@ impl Link {
         self.lent.load(Ordering::SeqCst)
     }
 
+    /// As [`Link::is_lent`], for a loop that was told of the socket and leaves it alone if it is lent.
+    #[must_use]
+    pub fn is_lent_still(&self) -> bool {
+        // The holder clears `lent` and then reads `unread`: one of the two sees the other.
+        self.unread.store(true, Ordering::SeqCst);
+        self.is_lent()
+    }
+
     /// Whether a connection that the client would keep may be kept.
     #[must_use]
     pub fn may_persist(&self) -> bool {
         !self.home.draining.load(Ordering::SeqCst)
     }
 
-    /// Marks the connection as lent; the loop does so before it hands the request on.
-    pub fn lend(&self) {
+    /// Marks the connection as lent; the loop does so before it hands the request on. `unread`: it has not read all
+    /// that the selector told of.
+    pub fn lend(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
         self.lent.store(true, Ordering::Release);
     }
 
@@ -164,13 +177,13 @@ impl Link {
 
     /// Gives the connection back after an answer that the holder wrote itself.
     ///
-    /// Without `leftover` (pipelined bytes that the loop has read already) the loop need not be woken: re-arming the
-    /// socket makes it speak up when the next request arrives, or at once if it is there.
+    /// Without `leftover` (pipelined bytes that the loop has read already) the loop need not be woken: the selector
+    /// tells it of the next request. What the selector has told already, it tells again when the socket is re-armed.
     pub fn give_back(&self, next: Next, leftover: bool) {
         if next == Next::Keep && !leftover {
             let _guard = self.rearming.lock();
             self.lent.store(false, Ordering::SeqCst);
-            if self.rearm().is_ok() {
+            if !self.unread.load(Ordering::SeqCst) || self.rearm().is_ok() {
                 // The loop closes what is idle when it begins to drain. Either it sees this connection as returned, or
                 // this load sees that it drains: both accesses are sequentially consistent.
                 if !self.may_persist() {

@@ -7,6 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 /// Connections that the kernel keeps for a loop that is busy.
 const BACKLOG: i32 = 4096;
 
+/// How often the system chooses a port, if that is left to it and somebody else takes the one it chose.
+const CHOICES: usize = 8;
+
 /// Which of the two ports a connection came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
@@ -43,6 +46,19 @@ pub fn open(address: SocketAddr, handed: Option<TcpListener>, count: usize) -> i
 /// # Errors
 /// When the address is taken, also by another process of the same user that allows sharing, or is not this host's.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let mut bound = bind_all(address, count);
+    for _ in 1..CHOICES {
+        match &bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
+                bound = bind_all(address, count);
+            }
+            _ => break,
+        }
+    }
+    bound
+}
+
+fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     // Sharing is asked for among the loops only. A socket that does not ask fails when somebody listens already, so two
     // sidecars never split one port between them unnoticed.
     let address = bind_one(address, false)?.local_addr()?;

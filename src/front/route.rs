@@ -41,6 +41,9 @@ const MAX_CLIENT_NAME: usize = 64;
 /// The longest model name that is kept for the limiter and the log.
 const MAX_MODEL_NAME: usize = 128;
 
+/// The shortest wait: who will not wait at all still takes a ticket that is there, and the way to it is not waiting.
+const HANDOVER: Duration = Duration::from_millis(50);
+
 /// Paths (behind an optional `/v1`) that run a model. A POST to one of them draws on the quota.
 const INFERENCE_PATHS: [&str; 13] = [
     "chat/completions",
@@ -213,6 +216,7 @@ pub fn patience(head: &Head, most: Duration) -> Duration {
         .and_then(|v| std::str::from_utf8(v.trim_ascii()).ok()?.parse::<f64>().ok())
         .filter(|secs| secs.is_finite() && *secs >= 0.0)
         .map_or(most, |secs| crate::clock::duration_from_secs_f64(secs).min(most))
+        .max(HANDOVER)
 }
 
 /// Who sent the request: `X-Agent-Id`, else its alias `X-Gateway-Fairness-Id`, else a hash of the client's own bearer
@@ -396,7 +400,7 @@ mod tests {
             patience(&request("GET", "/", &format!("X-Sidecar-Max-Wait: {value}\r\n"), "").head, most)
         };
         assert_eq!(of("2.5"), Duration::from_millis(2500));
-        assert_eq!(of("0"), Duration::ZERO);
+        assert_eq!(of("0"), HANDOVER, "a ticket that is there is taken");
         for ignored in ["9999", "-1", "NaN", "inf", "soon", ""] {
             assert_eq!(of(ignored), most, "{ignored}");
         }

@@ -115,7 +115,7 @@ pub enum Report {
     /// The request has been written to the upstream.
     ///
     /// Optional when the answer comes within seconds; without it the ticket counts as sent
-    /// ten seconds after its grant, and the window stays fuller than it need be.
+    /// [`UNREPORTED`](super::window::UNREPORTED) after its grant, and the window stays fuller than it need be.
     Sent {
         /// When its last byte was written.
         at: Moment,

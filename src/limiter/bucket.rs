@@ -3,18 +3,19 @@
 //! `tokens(t) = min(capacity, tokens(t0) + rate × (t − t0))`; a ticket takes one. Two regimes:
 //!
 //! - *Relaxed* (nobody waits): it fills to `capacity`, so that a burst after a quiet time passes at once.
-//! - *Pressed* (jobs wait): it keeps only a small allowance. Otherwise the tokens pile up while the window blocks, and each
-//!   minute's quota leaves in one burst, at the same second of every minute, for ever; then the next URGENT request
-//!   waits for up to a minute. The allowance (two tokens, or 50 ms' worth at high rates) is not zero, since a bucket
-//!   that stops whenever the window blocks can only ever widen the gaps.
+//! - *Pressed* (jobs wait): it keeps hardly more than one token. Otherwise the tokens pile up while the window blocks, and
+//!   each minute's quota leaves in one burst, at the same second of every minute, for ever; then the next URGENT request
+//!   waits for up to a minute. Spread by the bucket, the tickets of one minute are the window's gaps of the next, so with
+//!   each minute they are more even. The allowance (a twentieth of a token, or 50 ms' worth at high rates) is not zero,
+//!   since gaps that can only ever widen would lose a little of each minute.
 
 use std::time::Duration;
 
 use super::rate::Rpm;
 use crate::clock::{Moment, duration_from_secs_f64};
 
-/// Tokens that stay in the bucket while the window blocks.
-const ALLOWANCE: f64 = 2.0;
+/// Tokens that stay in the bucket while jobs wait: two tickets are at least 0.95 intervals apart.
+const ALLOWANCE: f64 = 1.05;
 /// At high rates the allowance is what comes in this time: tickets are granted in batches as long as a thread's wake-up.
 const ALLOWANCE_TIME: Duration = Duration::from_millis(50);
 /// So that a token which is due is there in spite of rounding: a millionth of a token.
@@ -66,7 +67,11 @@ impl Bucket {
     #[must_use]
     pub fn nth_at(&self, nth: f64, now: Moment) -> Moment {
         let missing = nth - HAIR / 2.0 - self.tokens_at(now);
-        if missing <= 0.0 { now } else { now + duration_from_secs_f64(missing / self.rate.per_second()) }
+        if missing <= 0.0 {
+            return now;
+        }
+        // A nanosecond more, since a duration is rounded down to whole ones.
+        now + duration_from_secs_f64(missing / self.rate.per_second()) + Duration::from_nanos(1)
     }
 
     /// Changes the rate; what was gained until now was gained at the old one.
@@ -136,9 +141,10 @@ mod tests {
     fn tokens_do_not_pile_up_while_jobs_wait_for_the_window() {
         let mut bucket = Bucket::new(40, Rpm::from(40), at(0.0));
         bucket.press(true, at(30.0));
-        assert_eq!((0..60).filter(|_| bucket.take(at(90.0))).count(), 2);
-        bucket.press(false, at(90.0));
-        assert_eq!((0..60).filter(|_| bucket.take(at(150.0))).count(), 40);
+        assert_eq!((0..60).filter(|_| bucket.take(at(90.0))).count(), 1);
+        assert!(bucket.take(at(91.5)));
+        bucket.press(false, at(92.0));
+        assert_eq!((0..60).filter(|_| bucket.take(at(152.0))).count(), 40);
     }
 
     proptest! {
@@ -152,7 +158,7 @@ mod tests {
                 now = now + Duration::from_nanos(gap);
                 let due = bucket.nth_at(1.0, now);
                 if due > now + Duration::from_micros(1) {
-                    let early = due - Duration::from_nanos(due.since(now).as_nanos() as u64 / 1000 + 1000);
+                    let early = due - (due.since(now) / 1000 + Duration::from_micros(1));
                     prop_assert!(early <= now || !bucket.clone().take(early));
                 }
                 prop_assert!(bucket.take(due), "said {due:?}");

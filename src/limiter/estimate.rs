@@ -1,6 +1,6 @@
 //! How long a newcomer will wait: its place in line, and when that ticket comes.
 //!
-//! `eta = max(bucket, window) at the k-th ticket from now`, with `k = place × overtaking`. The place counts who goes before
+//! `eta = max(bucket, window, slots) at the k-th ticket from now`, with `k = place × overtaking`. The place counts who goes before
 //! it as things stand, under priorities and turns. Who comes later and goes before it all the same (more urgent ones, other
 //! clients' turns) cannot be counted, but under a steady load it can be known: *overtaking* is how many tickets really went
 //! out until a job of its priority got its own, over the place that it had been told, over the recent past.
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::admission::Outlook;
 use super::rate::whole;
+use crate::clock::{Moment, duration_from_secs_f64};
 use crate::priority::Priority;
 
 /// How much of the past an observation leaves: with 0.95 the last twenty count for most.
@@ -78,6 +79,32 @@ impl Forecast {
 impl Default for Forecast {
     fn default() -> Forecast {
         Forecast::new()
+    }
+}
+
+/// How fast slots come free while all are taken: what bounds the tickets when neither bucket nor window does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Seconds from one slot to the next, over the recent past.
+    interval_secs: Option<f64>,
+    last: Option<Moment>,
+}
+
+impl Pace {
+    /// A slot came free; `full` says whether all had been taken.
+    pub fn freed(&mut self, full: bool, now: Moment) {
+        if let Some(last) = self.last.filter(|_| full) {
+            let seen = now.since(last).as_secs_f64();
+            let before = self.interval_secs.unwrap_or(seen);
+            self.interval_secs = Some(before * MEMORY + seen * (1.0 - MEMORY));
+        }
+        self.last = full.then_some(now);
+    }
+
+    /// How long until so many slots have come free, if all are taken.
+    #[must_use]
+    pub fn time_for(&self, slots: u32) -> Duration {
+        duration_from_secs_f64(self.interval_secs.unwrap_or(0.0) * f64::from(slots))
     }
 }
 

@@ -72,19 +72,21 @@ impl<J> Gate<J> {
                 match verdict {
                     Verdict::Success => self.succeeded(&model, &answer),
                     Verdict::Refused { scope, retry_after } => {
-                        self.refused(&model, scope, retry_after, &answer)
+                        self.refused(&model, scope, retry_after, &answer);
                     }
                     Verdict::Ignored => self.probe_lost(&model, ticket.id, now),
                 }
             }
         }
-        self.note_low(now);
+        self.settle(now);
     }
 
     /// The ticket's slot is free again: the answer was relayed, or there will be none. The last word about a ticket.
     pub fn done(&mut self, ticket: Ticket, now: Moment) {
         self.advance(now);
+        let full = !self.has_slot();
         let Some(flight) = self.flights.remove(&ticket.id) else { return };
+        self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
             self.window.sent(ticket.id, ticket.granted_at, now);
@@ -114,7 +116,7 @@ impl<J> Gate<J> {
     pub(super) fn forget_in_model(&mut self, key: Key, waiting: &Waiting<J>) {
         let candidate = &waiting.candidate;
         let Some(model) = self.models.get_mut(&candidate.model) else { return };
-        let was_parked = model.parked.remove(&(candidate.priority, waiting.order)).is_some();
+        let was_parked = model.parked.remove(&waiting.order.serial).is_some();
         let was_trying = model.trying == Some(key);
         if was_trying {
             model.trying = None;
@@ -172,7 +174,7 @@ impl<J> Gate<J> {
 
     fn succeeded(&mut self, name: &Name, answer: &Answer) {
         let now = answer.now;
-        let freed = self.models.get_or_insert(name).is_some_and(|model| {
+        let freed = self.models.get_or_insert(name, now).is_some_and(|model| {
             model.count(false, now);
             model.hold.succeeded(answer.sent_at)
         });
@@ -195,7 +197,7 @@ impl<J> Gate<J> {
         let (now, cap) = (answer.now, self.settings.retry_after_cap);
         let mut first_in_row = true;
         let mut until = None;
-        if let Some(model) = self.models.get_or_insert(name) {
+        if let Some(model) = self.models.get_or_insert(name, now) {
             model.count(true, now);
             until = model.hold.refused(answer.sent_at, retry_after, cap, now);
             first_in_row = model.hold.refusals() <= 1;
@@ -267,11 +269,11 @@ impl<J> Gate<J> {
     /// Moves the jobs that are parked behind a model's hold into the lanes, in the order of their arrival.
     fn free(&mut self, name: &Name, now: Moment) {
         let Some(model) = self.models.get_mut(name) else { return };
-        let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_iter().collect();
-        parked.sort_unstable_by_key(|&((_, order), _)| order);
+        let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_values().collect();
+        parked.sort_unstable_by_key(|&key| self.store.get(key).map(|waiting| waiting.order));
         // They waited for the model: what the bucket gained meanwhile is no licence for a burst at it.
         self.bucket.press(!parked.is_empty(), now);
-        for (_, key) in parked {
+        for key in parked {
             self.line_up(key, now);
         }
         self.models.find_wake();

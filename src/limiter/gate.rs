@@ -8,9 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use super::admission::{Candidate, Event, Next, Offered, Outlook, Refused, Ticket};
+use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::bucket::Bucket;
-use super::estimate::Forecast;
+use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
 use super::feedback::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
@@ -19,17 +19,15 @@ use super::models::Models;
 use super::rate::Rpm;
 use super::retreat::{Change, Retreat};
 use super::settings::{QueueFullPolicy, Settings};
-use super::snapshot::{BucketStats, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats};
 use super::store::{Place, Store, Waiting};
 use super::window::Window;
 use crate::clock::Moment;
-use crate::priority::Priority;
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;
 
 /// Decides which request goes upstream next, and when. Generic over what waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gate<J> {
     pub(super) settings: Settings,
     pub(super) store: Store<J>,
@@ -42,23 +40,25 @@ pub struct Gate<J> {
     pub(super) flights: HashMap<u64, Flight>,
     pub(super) suspicion: Option<Suspicion>,
     pub(super) lesson: Lesson,
-    forecast: Forecast,
+    pub(super) forecast: Forecast,
+    pub(super) pace: Pace,
     events: VecDeque<Event>,
     /// The LOW job that is next in line with nothing above it, and since when.
     low_next: Option<(Order, Moment)>,
     serial: u64,
     tickets: u64,
-    totals: Totals,
+    pub(super) totals: Totals,
 }
 
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    enqueued: u64,
-    dequeued: u64,
-    dropped: u64,
-    overflowed: u64,
-    retreats: u64,
-    floors: u64,
+pub(super) struct Totals {
+    pub(super) enqueued: u64,
+    pub(super) dequeued: u64,
+    pub(super) dropped: u64,
+    pub(super) overflowed: u64,
+    pub(super) retreats: u64,
+    pub(super) floors: u64,
 }
 
 /// Settings that cannot be taken over as they are.
@@ -104,6 +104,7 @@ impl<J> Gate<J> {
             suspicion: None,
             lesson: Lesson::default(),
             forecast: Forecast::new(),
+            pace: Pace::default(),
             events: VecDeque::new(),
             low_next: None,
             serial: 0,
@@ -125,21 +126,21 @@ impl<J> Gate<J> {
                     stand = Stand::Overflow;
                 }
                 QueueFullPolicy::Passthrough | QueueFullPolicy::Reject => {
-                    return self.refuse(candidate, job, Refused::QueueFull, now);
+                    return self.refuse(&candidate, job, Refused::QueueFull, now);
                 }
                 QueueFullPolicy::DropLowest => {
                     let lowest = self.store.newest_of_lowest_below(candidate.priority);
                     let makes_room = |&key: &Key| self.store.would_have_room(key, candidate.bytes, bounds);
                     match lowest.filter(makes_room) {
                         Some(key) => displaced = Some(key),
-                        None => return self.refuse(candidate, job, Refused::QueueFull, now),
+                        None => return self.refuse(&candidate, job, Refused::QueueFull, now),
                     }
                 }
             }
         }
         let outlook = self.outlook(&candidate, stand == Stand::Overflow, now);
         if now + outlook.eta > candidate.deadline {
-            return self.refuse(candidate, job, Refused::NoTicket, now);
+            return self.refuse(&candidate, job, Refused::NoTicket, now);
         }
         let displaced = displaced.and_then(|key| self.take_out(key));
         let promise = Some(self.forecast.promise(outlook.position));
@@ -169,9 +170,12 @@ impl<J> Gate<J> {
             let outlook = self.outlook(&gone.candidate, false, now);
             return Next::Expired { job: gone.job, candidate: gone.candidate, outlook };
         }
-        let may_send = self.flights.len() < self.settings.max_in_flight as usize
-            && !matches!(self.key.passage(now), Passage::Wait(_))
-            && self.window.has_place(now);
+        let has_place = self.window.has_place(now);
+        if !has_place && !self.lanes.is_empty() {
+            self.retreat.filled();
+        }
+        let has_slot = self.has_slot();
+        let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
             && self.bucket.take(now)
@@ -181,7 +185,10 @@ impl<J> Gate<J> {
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
         }
-        self.bucket.press(!self.lanes.is_empty(), now);
+        // A LOW job may have risen, and is not shed any more.
+        self.note_low(now);
+        // Jobs that wait for nothing but a slot do not press the bucket: its tokens are theirs once a slot is free.
+        self.bucket.press(!self.lanes.is_empty() && (has_slot || !has_place), now);
         Next::Nothing
     }
 
@@ -303,107 +310,6 @@ impl<J> Gate<J> {
         &self.settings
     }
 
-    /// What a request would be told if it came now.
-    #[must_use]
-    pub fn outlook(&self, candidate: &Candidate, overflow: bool, now: Moment) -> Outlook {
-        let ahead = self.lanes.ahead_of_next(candidate.priority, &candidate.client, overflow, now);
-        let (mut position, mut free_at) = (ahead + 1, now);
-        if let Some(model) = self.models.get(&candidate.model)
-            && let Some(until) = model.hold.held_until()
-        {
-            position += model.parked.len();
-            free_at = until;
-        }
-        let ticket = self.forecast.ticket_of(candidate.priority, position);
-        Outlook::new(position, self.nth_ticket_at(ticket, now).max(free_at).since(now))
-    }
-
-    /// The gate as plain data. Cheap: no walk over jobs.
-    #[must_use]
-    pub fn snapshot(&self, now: Moment) -> Snapshot {
-        let bounds = &self.settings.queue;
-        let current_size = self.store.queued_len();
-        let filled = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-        let fullness =
-            filled(current_size, bounds.max_size).max(filled(self.store.queued_bytes(), bounds.max_bytes));
-        let held = self.models.iter().filter_map(|(name, model)| {
-            let until = model.hold.held_until()?;
-            Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
-        });
-        let mut held: Vec<_> = held.collect();
-        let models_held = held.len();
-        held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
-        held.truncate(HELD_SHOWN);
-        Snapshot {
-            at: now,
-            queue: QueueStats {
-                max_size: bounds.max_size,
-                current_size,
-                depth_by_priority: self.store.depth(),
-                overflow: self.store.len() - current_size,
-                bytes: self.store.bytes(),
-                max_bytes: bounds.max_bytes,
-                total_enqueued: self.totals.enqueued,
-                total_dequeued: self.totals.dequeued,
-                total_dropped: self.totals.dropped,
-                total_overflowed: self.totals.overflowed,
-                full_policy: bounds.full_policy,
-                utilization: fullness.min(1.0),
-            },
-            bucket: BucketStats {
-                at: now,
-                tokens: self.bucket.tokens_at(now),
-                capacity: self.bucket.capacity(),
-                rate_per_minute: self.bucket.rate().per_minute(),
-            },
-            window: WindowStats {
-                used: self.window.used(now),
-                limit: self.window.limit() as usize,
-                margin: self.window.margin(now),
-            },
-            retreat: self.retreat.stats(now),
-            in_flight: self.flights.len(),
-            max_in_flight: self.settings.max_in_flight as usize,
-            held,
-            models_held,
-            retreats_total: self.totals.retreats,
-            floors_total: self.totals.floors,
-            key_paused_until: self.key.held_until(),
-        }
-    }
-
-    /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
-    #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment) -> Vec<WaitingJob> {
-        let in_line = self.lanes.in_order(now);
-        let mut others: Vec<_> =
-            self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
-        others.sort_by_key(|(_, waiting)| (waiting.candidate.priority, waiting.order));
-        let keys = in_line.into_iter().chain(others.into_iter().map(|(key, _)| key));
-        let jobs = (1..).zip(keys.take(max)).filter_map(|(position, key)| {
-            let waiting = self.store.get(key)?;
-            let candidate = &waiting.candidate;
-            let free_at = match waiting.place {
-                Place::Lane => now,
-                Place::Delayed(until) => until,
-                Place::Parked => {
-                    self.models.get(&candidate.model).and_then(|model| model.hold.held_until()).unwrap_or(now)
-                }
-            };
-            let ticket = u32::try_from(position).unwrap_or(u32::MAX);
-            Some(WaitingJob {
-                id: candidate.id,
-                client: candidate.client.clone(),
-                priority: candidate.priority,
-                model: candidate.model.clone(),
-                waited: now.since(candidate.arrived),
-                position,
-                eta: self.nth_ticket_at(ticket, now).max(free_at).since(now),
-            })
-        });
-        jobs.collect()
-    }
-
     /// Does what time alone brings: steps of the rate, ends of holds and delays.
     pub(super) fn advance(&mut self, now: Moment) {
         self.window.advance(now);
@@ -422,7 +328,7 @@ impl<J> Gate<J> {
             moved = true;
         }
         if moved {
-            self.note_low(now);
+            self.settle(now);
         }
     }
 
@@ -436,7 +342,7 @@ impl<J> Gate<J> {
                 Passage::Probe => model.trying = Some(key),
                 Passage::Wait(_) => {
                     let first = model.parked.is_empty();
-                    model.parked.insert((candidate.priority, order), key);
+                    model.parked.insert(order.serial, key);
                     self.store.set_place(key, Place::Parked);
                     if first {
                         self.models.find_wake();
@@ -460,7 +366,7 @@ impl<J> Gate<J> {
         Some(waiting)
     }
 
-    /// What follows when jobs left: the overflow moves up, and somebody else may be the LOW job next in line.
+    /// What follows when jobs left or moved: the overflow moves up, another LOW job may be next in line.
     pub(super) fn settle(&mut self, now: Moment) {
         while let Some(key) = self.lanes.first_overflowing() {
             let Some(waiting) = self.store.get(key) else { break };
@@ -531,15 +437,15 @@ impl<J> Gate<J> {
         ticket
     }
 
-    fn refuse(&mut self, candidate: Candidate, job: J, reason: Refused, now: Moment) -> Offered<J> {
+    fn refuse(&mut self, candidate: &Candidate, job: J, reason: Refused, now: Moment) -> Offered<J> {
         self.totals.dropped += 1;
-        let outlook = self.outlook(&candidate, false, now);
+        let outlook = self.outlook(candidate, false, now);
         Offered::Refused { job, reason, outlook }
     }
 
     /// When the next ticket can be granted, if somebody stands in line and a slot is free.
     fn ticket_at(&self, now: Moment) -> Option<Moment> {
-        if self.lanes.is_empty() || self.flights.len() >= self.settings.max_in_flight as usize {
+        if self.lanes.is_empty() || !self.has_slot() {
             return None;
         }
         let key = match self.key.passage(now) {
@@ -549,10 +455,8 @@ impl<J> Gate<J> {
         Some(self.bucket.nth_at(1.0, now).max(self.window.place_at(now).unwrap_or(now)).max(key))
     }
 
-    /// When the `nth` ticket from now can be granted, by depth and rate.
-    fn nth_ticket_at(&self, nth: u32, now: Moment) -> Moment {
-        let key = self.key.held_until().unwrap_or(now);
-        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(key)
+    pub(super) fn has_slot(&self) -> bool {
+        self.flights.len() < self.settings.max_in_flight as usize
     }
 
     fn order(&mut self, arrived: Moment) -> Order {
@@ -562,7 +466,7 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.store.depth()[Priority::Low.index()] == 0 { None } else { self.lanes.pick(now) };
+        let next = if self.lanes.only_low() { self.lanes.pick(now) } else { None };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

@@ -126,6 +126,13 @@ impl Lanes {
             || lane.overflow.remove(client, order, Some(self.turn));
     }
 
+    /// Whether LOW jobs wait and nothing above them.
+    #[must_use]
+    pub fn only_low(&self) -> bool {
+        let (low, above) = (&self.lanes[Priority::Low.index()], &self.lanes[..Priority::Low.index()]);
+        above.iter().all(Lane::is_empty) && !low.is_empty()
+    }
+
     /// The job that gets the next ticket.
     #[must_use]
     pub fn pick(&self, now: Moment) -> Option<Pick> {
@@ -146,8 +153,7 @@ impl Lanes {
             }
         }
         let (_, priority, front) = best?;
-        let alone = self.lanes[..Priority::Low.index()].iter().all(Lane::is_empty);
-        let sheddable = priority == Priority::Low && alone && self.rises(front.order.arrived, now) == 0;
+        let sheddable = self.only_low() && self.rises(front.order.arrived, now) == 0;
         Some(Pick { key: front.key, priority, sheddable })
     }
 

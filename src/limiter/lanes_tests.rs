@@ -111,6 +111,9 @@ fn only_low_work_with_nothing_above_it_and_not_risen_can_be_shed() {
     assert!(!story.lanes.pick(at(1.0)).unwrap().sheddable);
 }
 
+/// Turn, client, order and key.
+type NaiveFront = (u64, Arc<str>, Order, usize);
+
 /// The rule as one would write it over a list: levels by the lane's oldest job, then turns.
 struct Naive {
     jobs: Vec<(usize, Priority, Arc<str>, Order)>,
@@ -131,7 +134,7 @@ impl Naive {
         level.index()
     }
 
-    fn front(&self, priority: Priority) -> Option<(u64, Arc<str>, Order, usize)> {
+    fn front(&self, priority: Priority) -> Option<NaiveFront> {
         let clients = self.turns.iter().filter(|(p, _, _)| *p == priority);
         let (_, client, turn) = clients.min_by_key(|(_, _, turn)| *turn)?;
         let own = self.jobs.iter().filter(|job| job.1 == priority && job.2 == *client);
@@ -142,7 +145,7 @@ impl Naive {
         let others = self.jobs.iter().any(|job| job.1 != Priority::Urgent);
         let lanes =
             Priority::ALL.into_iter().filter(|p| !(self.row >= 9 && others && *p == Priority::Urgent));
-        let mut best: Option<(usize, Priority, (u64, Arc<str>, Order, usize))> = None;
+        let mut best: Option<(usize, Priority, NaiveFront)> = None;
         for priority in lanes {
             let Some(front) = self.front(priority) else { continue };
             let level = self.level(priority, now);

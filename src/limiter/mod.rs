@@ -30,4 +30,5 @@ pub mod snapshot;
 pub mod state_file;
 pub mod store;
 pub mod thread;
+mod view;
 pub mod window;

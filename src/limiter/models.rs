@@ -3,7 +3,7 @@
 //! **Whose refusal?** A plain 429 may be the key's or one model's, and the answer does not tell. It is taken for the model's
 //! own when the other models would have been refused too, were it the key's: let `p` be the model's recent share of
 //! refusals and `n` the recent answers to the other models that work at all. Were `p` the key's share, about `p × n` of
-//! those would be refusals. With at least [`EVIDENCE`] expected (one, if the model refuses always) and less than a quarter of
+//! those would be refusals. With at least `EVIDENCE` expected (one, if the model refuses always) and less than a quarter of
 //! them seen, it is the model's.
 //!
 //! At most [`MAX_MODELS`] are known; the least recently used goes, if it is neither held nor has parked jobs.
@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fairness::{Key, Order};
+use super::fairness::Key;
 use super::hold::{Hold, Passage};
 use crate::clock::Moment;
-use crate::priority::Priority;
 
 /// How many models are known at once.
 pub const MAX_MODELS: usize = 256;
@@ -45,8 +44,9 @@ pub struct Model {
     pub hold: Hold,
     /// The job that is to be its probe and waits for a ticket.
     pub trying: Option<Key>,
-    /// Jobs that wait for its hold to end, in the order in which they will be tried.
-    pub parked: BTreeMap<(Priority, Order), Key>,
+    /// Jobs that wait for its hold to end, by their serial: the one refused longest ago is tried first, so that no job
+    /// spends all its attempts as the probe of a long hold while others wait beside it.
+    pub parked: BTreeMap<u64, Key>,
     answers: Fading,
     refusals: Fading,
     used: u64,
@@ -87,18 +87,20 @@ impl Model {
         }
     }
 
-    fn idle(&self) -> bool {
-        self.parked.is_empty() && self.trying.is_none() && self.hold.held_until().is_none()
+    fn idle(&self, now: Moment) -> bool {
+        self.parked.is_empty()
+            && self.trying.is_none()
+            && self.hold.held_until().is_none_or(|until| until <= now)
     }
 }
 
 impl Models {
     /// The model of this name, made known if there is room.
-    pub fn get_or_insert(&mut self, name: &Name) -> Option<&mut Model> {
+    pub fn get_or_insert(&mut self, name: &Name, now: Moment) -> Option<&mut Model> {
         self.uses += 1;
         if !self.by_name.contains_key(name) {
             if self.by_name.len() >= MAX_MODELS {
-                let idle = self.by_name.iter().filter(|(_, model)| model.idle());
+                let idle = self.by_name.iter().filter(|(_, model)| model.idle(now));
                 let least = idle.min_by_key(|(_, model)| model.used).map(|(name, _)| name.clone())?;
                 self.by_name.remove(&least);
             }
@@ -195,7 +197,7 @@ mod tests {
     }
 
     fn answer(models: &mut Models, model: &str, refused: bool, secs: f64) {
-        models.get_or_insert(&name(model)).unwrap().count(refused, at(secs));
+        models.get_or_insert(&name(model), at(secs)).unwrap().count(refused, at(secs));
     }
 
     #[test]
@@ -228,11 +230,15 @@ mod tests {
     fn ten_thousand_names_are_known_as_256_and_held_ones_stay() {
         let mut models = Models::default();
         let cap = Duration::from_secs(60);
-        models.get_or_insert(&name("held")).unwrap().hold.refused(at(0.0), None, cap, at(0.0));
+        models.get_or_insert(&name("held"), at(0.0)).unwrap().hold.refused(at(0.0), None, cap, at(0.0));
         for number in 0..10_000 {
-            models.get_or_insert(&name(&number.to_string()));
+            models.get_or_insert(&name(&number.to_string()), at(1.0));
         }
         assert_eq!(models.iter().count(), MAX_MODELS);
         assert!(models.get(&name("held")).is_some());
+        for number in 0..300 {
+            models.get_or_insert(&name(&number.to_string()), at(100.0));
+        }
+        assert!(models.get(&name("held")).is_none(), "a hold that is over keeps no place");
     }
 }

@@ -7,7 +7,7 @@
 //! | RECOVER | upwards to the base rate, then NORMAL; share ≥ `threshold` → RETREAT |
 //!
 //! At most one step is taken in a `control_interval`, and a share is believed from `min_samples` answers on with at least
-//! [`MIN_REFUSALS`] refusals among them. A step is judged by its own effect: answers from before it do not count for the next
+//! `MIN_REFUSALS` refusals among them. A step is judged by its own effect: answers from before it do not count for the next
 //! one. So one 429 does not walk the rate to the floor.
 //!
 //! The way back has two modes. `specified`: after `recover_window` without a change and with a share below
@@ -121,19 +121,19 @@ impl Retreat {
     /// An answer of the upstream that tells something about the key.
     pub fn observe(&mut self, sample: Sample, now: Moment) -> Option<Change> {
         self.share.add(sample.refused, now);
-        if self.adaptive == Adaptive::Learned {
-            if sample.refused {
-                if let Some(rate) = self.climb.refused(sample, now) {
-                    return self.fall_back(rate, now);
-                }
-            } else if let Some(rate) = self.climb.granted_again(sample)
-                && self.state != RetreatState::Normal
-                && rate < self.effective
-            {
-                return self.fall_back(rate, now);
-            }
+        if !sample.refused {
+            self.climb.succeeded(sample);
+            return None;
         }
-        if sample.refused { self.judge(now) } else { None }
+        match self.climb.refused(sample, now) {
+            Some(rate) => Some(self.fall_back(rate, now)),
+            None => self.judge(now),
+        }
+    }
+
+    /// Jobs wait and the window is full: the present rate is in use.
+    pub fn filled(&mut self) {
+        self.climb.filled();
     }
 
     /// Takes the steps that time alone brings.
@@ -149,14 +149,14 @@ impl Retreat {
                 if share < self.settings.recover_threshold { self.recover(self.effective, now) } else { None }
             }
             (RetreatState::Retreat, Adaptive::Learned) => {
-                let rate = self.climb.start(now).unwrap_or(self.effective);
+                let rate = self.climb.start(self.effective, now);
                 self.recover(rate, now)
             }
             (RetreatState::Recover, Adaptive::Specified) => {
                 self.rise(self.settings.recover_increment_rpm, now)
             }
             (RetreatState::Recover, Adaptive::Learned) => {
-                let step = self.climb.step(self.settings.recover_increment_rpm);
+                let step = self.climb.step(self.effective, self.settings.recover_increment_rpm);
                 self.rise(step, now)
             }
         }
@@ -174,7 +174,9 @@ impl Retreat {
             }
             (RetreatState::Retreat, Adaptive::Learned) => Some(self.climb.calm_at(interval)),
             (RetreatState::Recover, Adaptive::Specified) => Some(next_step),
-            (RetreatState::Recover, Adaptive::Learned) => Some(next_step.max(self.climb.next_at())),
+            (RetreatState::Recover, Adaptive::Learned) => {
+                Some(next_step.max(self.climb.next_at(self.stepped_at, interval)))
+            }
         }
     }
 
@@ -214,7 +216,7 @@ impl Retreat {
         }
         let (share, threshold) = (tally.share(), self.settings.threshold);
         let needed = if self.state == RetreatState::Retreat { 2.0 * threshold } else { threshold };
-        let floor = Rpm::from(self.settings.min_rpm).min(self.base);
+        let floor = self.floor();
         if share < needed || self.effective <= floor {
             return None;
         }
@@ -247,16 +249,20 @@ impl Retreat {
         if to == RetreatState::Normal {
             self.climb.arrived();
         }
-        self.change(to, rate.min(self.base).max(Rpm::from(self.settings.min_rpm).min(self.base)), share, now)
+        self.change(to, rate.min(self.base).max(self.floor()), share, now)
     }
 
-    /// A probe above what is granted was refused, or what is granted was measured: the rate goes just under it.
-    fn fall_back(&mut self, rate: Rpm, now: Moment) -> Option<Change> {
-        let rate = rate.max(Rpm::from(self.settings.min_rpm)).min(self.effective);
+    /// A climb above what is granted was refused: the rate goes just under it.
+    fn fall_back(&mut self, rate: Rpm, now: Moment) -> Change {
+        let rate = rate.max(self.floor()).min(self.effective);
         let share = self.share.over(self.settings.window, self.judged_from, now).share();
         self.share.cut(now);
         self.judged_from = now;
-        Some(self.change(self.state, rate, share, now))
+        self.change(self.state, rate, share, now)
+    }
+
+    fn floor(&self) -> Rpm {
+        Rpm::from(self.settings.min_rpm).min(self.base)
     }
 
     fn change(&mut self, to: RetreatState, effective: Rpm, share: f64, now: Moment) -> Change {

@@ -236,7 +236,7 @@ impl<J> Store<J> {
 
     /// Empties the store.
     pub fn drain(&mut self) -> Vec<(Candidate, J)> {
-        let jobs = std::mem::replace(self, Store::new()).jobs;
+        let jobs = std::mem::take(self).jobs;
         jobs.into_iter().map(|(_, waiting)| (waiting.candidate, waiting.job)).collect()
     }
 }

@@ -97,7 +97,7 @@ fn reset(errand: &Errand, control: &Control) -> Page {
 
 fn status(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Faults(_) => 400,
+        Refusal::Faults(_) | Refusal::CaFile(_) => 400,
         Refusal::Unfit(_) => 409,
         Refusal::Gone => 503,
     }

@@ -1,6 +1,7 @@
 //! A page's request that an event loop must not answer itself because it may take a while, on its way to who does.
 
 use crate::clock::Clock;
+use crate::front::intake::Source;
 use crate::front::link::{Link, Next};
 use crate::http::Request;
 use crate::ops::pages::Page;
@@ -21,9 +22,9 @@ pub struct Errand {
 impl Errand {
     /// Lends the connection.
     #[must_use]
-    pub fn new(request: Request, peer: IpAddr, link: Arc<Link>, clock: Clock) -> Errand {
-        link.lend();
-        Errand { request, peer, link, clock, settled: false }
+    pub fn new(request: Request, source: &Source<'_>, clock: Clock) -> Errand {
+        source.link.lend(source.unread);
+        Errand { request, peer: source.peer, link: source.link.clone(), clock, settled: false }
     }
 
     /// Answers and gives the connection back.

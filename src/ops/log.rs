@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, SetLoggerError};
 use simplelog::{CombinedLogger, SharedLogger};
 
@@ -30,10 +30,15 @@ pub use request::log_record;
 /// Lines that may wait for the writer. A burst of a busy second fits; with the bound on a line it is at most a few
 /// megabytes however long the reader stalls.
 const QUEUED_LINES: usize = 1024;
+/// Threads that may wait for a flush at once.
+const QUEUED_ORDERS: usize = 4;
 /// How long [`Log::flush`] waits for the writer, so that a stalled reader cannot keep the process from ending.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// The writer hands on what is queued in pieces of about this size, one system call each.
 const BATCH_BYTES: usize = 16 * 1024;
+/// How long the writer lets lines gather before it writes them. Without it every request would wake the writer, which
+/// costs a busy proxy more than the line itself; in this time fewer lines come than fit the queue.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +61,8 @@ impl LogFormat {
 pub struct Logger {
     format: LogFormat,
     clock: Clock,
-    queue: Sender<Message>,
+    lines: Sender<Vec<u8>>,
+    orders: Sender<Order>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -64,16 +70,17 @@ pub struct Logger {
 pub struct LogWriter {
     format: LogFormat,
     clock: Clock,
-    queue: Receiver<Message>,
+    lines: Receiver<Vec<u8>>,
+    orders: Receiver<Order>,
     dropped: Arc<AtomicU64>,
 }
 
 /// Ends the [`LogWriter`]'s thread when all that was logged before is written.
 #[derive(Clone)]
-pub struct LogCloser(Sender<Message>);
+pub struct LogCloser(Sender<Order>);
 
-enum Message {
-    Line(Vec<u8>),
+/// What the writer is told besides lines; both hold for the lines that were logged before.
+enum Order {
     Flush(Sender<()>),
     Close,
 }
@@ -102,10 +109,17 @@ pub fn set_level(level: LevelFilter) {
 
 impl Logger {
     fn new(format: LogFormat, clock: Clock) -> (Logger, LogWriter, LogCloser) {
-        let (sender, receiver) = bounded(QUEUED_LINES);
+        let (line_sender, lines) = bounded(QUEUED_LINES);
+        let (order_sender, orders) = bounded(QUEUED_ORDERS);
         let dropped = Arc::new(AtomicU64::new(0));
-        let logger = Logger { format, clock, queue: sender.clone(), dropped: Arc::clone(&dropped) };
-        (logger, LogWriter { format, clock, queue: receiver, dropped }, LogCloser(sender))
+        let logger = Logger {
+            format,
+            clock,
+            lines: line_sender,
+            orders: order_sender.clone(),
+            dropped: Arc::clone(&dropped),
+        };
+        (logger, LogWriter { format, clock, lines, orders, dropped }, LogCloser(order_sender))
     }
 }
 
@@ -119,14 +133,14 @@ impl Log for Logger {
             return;
         }
         let line = format::line(self.format, self.clock.wall(), record);
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {
         let (written, wait) = bounded(1);
-        if self.queue.send_timeout(Message::Flush(written), FLUSH_WITHIN).is_ok() {
+        if self.orders.send_timeout(Order::Flush(written), FLUSH_WITHIN).is_ok() {
             // Late or never is fine: the lines are lost then, the process goes on.
             let _ = wait.recv_timeout(FLUSH_WITHIN);
         }
@@ -155,39 +169,42 @@ fn is_ours(target: &str) -> bool {
 }
 
 impl LogWriter {
-    /// Writes lines to `out` until the [`LogCloser`] closes or every logger is gone.
+    /// Writes lines to `out` until the [`LogCloser`] closes or is gone together with every logger.
     ///
     /// An output that fails (a closed pipe, a full disk) loses the lines of that moment; the next ones are tried again.
     pub fn run(self, mut out: impl Write) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
-        while let Ok(first) = self.queue.recv() {
-            let mut next = Some(first);
-            let mut flushed = Vec::new();
-            let mut closed = false;
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Line(mut line) => {
-                        redact::mask(&mut line);
-                        batch.append(&mut line);
-                    }
-                    Message::Flush(done) => flushed.push(done),
-                    Message::Close => closed = true,
-                }
-                if batch.len() < BATCH_BYTES && !closed {
-                    next = self.queue.try_recv().ok();
-                }
-            }
-            self.tell_losses(&mut batch);
-            // Nobody is left to tell that the log itself cannot be written.
-            let _ = out.write_all(&batch).and_then(|()| out.flush());
-            batch.clear();
-            for done in flushed {
-                let _ = done.try_send(());
-            }
-            if closed {
-                return;
+        loop {
+            let order = self.gather();
+            self.write_queued(&mut batch, &mut out);
+            match order {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Flush(done)) => drop(done.try_send(())),
+                Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Waits for a line, and a little longer for more of them; an order ends the wait.
+    fn gather(&self) -> Result<Order, RecvTimeoutError> {
+        let mut first = Select::new();
+        first.recv(&self.lines);
+        first.recv(&self.orders);
+        first.ready();
+        self.orders.recv_timeout(GATHER)
+    }
+
+    /// Writes the lines that are queued now, not those that come meanwhile: a busy log must not keep an order waiting.
+    fn write_queued(&self, batch: &mut Vec<u8>, out: &mut impl Write) {
+        for mut line in self.lines.try_iter().take(self.lines.len()) {
+            redact::mask(&mut line);
+            batch.append(&mut line);
+            if batch.len() >= BATCH_BYTES {
+                write_batch(batch, out);
+            }
+        }
+        self.tell_losses(batch);
+        write_batch(batch, out);
     }
 
     fn tell_losses(&self, batch: &mut Vec<u8>) {
@@ -205,10 +222,16 @@ impl LogWriter {
     }
 }
 
+fn write_batch(batch: &mut Vec<u8>, out: &mut impl Write) {
+    // Nobody is left to tell that the log itself cannot be written.
+    let _ = out.write_all(batch).and_then(|()| out.flush());
+    batch.clear();
+}
+
 impl LogCloser {
     /// Ends the writer's thread. When its reader has stalled it may not hear of it: join it with a bound.
     pub fn close(&self) {
-        let _ = self.0.send_timeout(Message::Close, FLUSH_WITHIN);
+        let _ = self.0.send_timeout(Order::Close, FLUSH_WITHIN);
     }
 }
 

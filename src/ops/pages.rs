@@ -4,7 +4,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
 use crate::front::intake::Source;
 use crate::front::listen::Door;
-use crate::front::route::request_id;
+use crate::front::route;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
 use crate::ops::admin::{self, Admission};
@@ -57,12 +57,13 @@ impl Page {
         self
     }
 
-    /// The whole answer to a request with this head.
+    /// The whole answer to the request with this head.
     #[must_use]
-    pub fn to_bytes(&self, asked: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
-        let (request_id, head_only) = (request_id(asked), asked.method() == "HEAD");
-        let mut fields = self.fields.clone();
-        fields.push(("x-request-id", &request_id));
+    pub fn to_bytes(&self, head: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
+        let request_id = route::request_id(head);
+        let fields: Vec<_> =
+            [("x-request-id", request_id.as_str())].into_iter().chain(self.fields.iter().copied()).collect();
+        let head_only = head.method() == "HEAD";
         local_answer(self.status, self.content_type, &fields, &self.body, keep_alive, head_only, date)
     }
 }
@@ -144,7 +145,7 @@ impl Pages {
     }
 
     fn errand(&self, request: Request, source: &Source<'_>, to: impl FnOnce(Errand)) -> Reply {
-        to(Errand::new(request, source.peer, source.link.clone(), self.clock));
+        to(Errand::new(request, source, self.clock));
         Reply::Later
     }
 

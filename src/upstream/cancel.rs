@@ -12,9 +12,15 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport,
 };
+
+/// A pooled connection that has rested for less is taken without asking the kernel whether the upstream has closed it:
+/// that is three system calls under the pool's lock, and under load most connections rest for less. One that was closed
+/// all the same costs an attempt on a fresh connection.
+const SURELY_OPEN: Duration = Duration::from_millis(10);
 
 /// What can be cancelled on behalf of one client connection. It is used for one request after the other.
 #[derive(Default)]
@@ -183,7 +189,8 @@ impl<C: Connector<()>> Connector<()> for CancelConnector<C> {
         };
         let inner = self.inner.connect(&watched, chained)?;
         let socket = socket.lock().take();
-        Ok(inner.map(|inner| CancelTransport { inner, socket, clock: self.clock, used: false }))
+        let clock = self.clock;
+        Ok(inner.map(|inner| CancelTransport { inner, socket, clock, rests_since: None, used: false }))
     }
 }
 
@@ -192,6 +199,8 @@ pub struct CancelTransport<T> {
     inner: T,
     socket: Option<Weak<dyn ShutdownHandle>>,
     clock: Clock,
+    /// When it went back to the pool; `None` while it is in use.
+    rests_since: Option<Moment>,
     /// A request that was sent on it has ended.
     used: bool,
 }
@@ -210,6 +219,7 @@ impl<T: Transport> Transport for CancelTransport<T> {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         // The first I/O of every request, also on a pooled connection.
         attach(self.socket.clone())?;
+        self.rests_since = None;
         let (reused, clock) = (self.used, self.clock);
         note(|traffic| traffic.reused = reused);
         let result = self.inner.transmit_output(amount, timeout);
@@ -233,15 +243,22 @@ impl<T: Transport> Transport for CancelTransport<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        // Asked when the connection goes back to the pool and when it leaves it: the link to the request that is done
-        // must be cut before another thread can take the connection.
-        self.used = true;
-        RUNNING.with(|r| {
-            if let Some(running) = r.borrow().as_ref() {
-                running.hangup.detach();
+        let now = self.clock.now();
+        match self.rests_since {
+            // Asked when the connection goes back to the pool: the link to the request that is done must be cut before
+            // another thread can take the connection. Whether it is still open is looked up when it is taken.
+            None => {
+                self.used = true;
+                self.rests_since = Some(now);
+                RUNNING.with(|r| {
+                    if let Some(running) = r.borrow().as_ref() {
+                        running.hangup.detach();
+                    }
+                });
+                true
             }
-        });
-        self.inner.is_open()
+            Some(since) => now.since(since) < SURELY_OPEN || self.inner.is_open(),
+        }
     }
 
     fn is_tls(&self) -> bool {

@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod cancel;
 pub mod forward;
+pub mod idle;
 pub mod pool;
 pub mod relay;
 pub mod resolver;

@@ -1,14 +1,20 @@
 //! A pool of blocking workers that grows with its work and shrinks without it.
 
 use crate::lifecycle::Threads;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::upstream::idle::{Idle, Seat};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// How long a worker without work stays before it ends.
 const IDLE_BEFORE_RETIRING: Duration = Duration::from_secs(10);
+
+/// How often a worker that has finished lets other threads run before it goes to rest. On a busy host one of them brings
+/// the next job, and resting and being called would cost more than carrying it; on an idle one this is over at once.
+const TURNS_BEFORE_RESTING: usize = 4;
 
 /// Workers for jobs of one kind. One more is started whenever there are more jobs than workers, up to the cap; one that
 /// finds no job for ten seconds ends. When the pool is dropped its workers finish what is queued and end.
@@ -19,11 +25,22 @@ pub struct Pool<T> {
     /// Bounded by who submits: a connection has at most one job.
     queue: Sender<T>,
     shared: Arc<Shared<T>>,
+    /// Dropped after the queue: the idle workers are called and find it closed.
+    _farewell: Farewell,
+}
+
+struct Farewell(Arc<Idle>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.call_all();
+    }
 }
 
 struct Shared<T> {
     name: &'static str,
     intake: Receiver<T>,
+    idle: Arc<Idle>,
     counts: Arc<AtomicU64>,
     cap: AtomicUsize,
     threads: Threads,
@@ -53,15 +70,17 @@ impl<T: Send + 'static> Pool<T> {
         make_worker: impl Fn() -> Worker<T> + Send + Sync + 'static,
     ) -> Pool<T> {
         let (queue, intake) = unbounded();
+        let idle = Arc::new(Idle::default());
         let shared = Shared {
             name,
             intake,
+            idle: idle.clone(),
             counts: Arc::default(),
             cap: AtomicUsize::new(cap),
             threads,
             make_worker: Box::new(make_worker),
         };
-        Pool { queue, shared: Arc::new(shared) }
+        Pool { queue, shared: Arc::new(shared), _farewell: Farewell(idle) }
     }
 
     /// Hands a job to a worker; starts one when all are busy and the cap allows it.
@@ -86,7 +105,9 @@ impl<T: Send + 'static> Pool<T> {
                 return Err(job);
             }
         }
-        self.queue.send(job).map_err(|unsent| unsent.0)
+        self.queue.send(job).map_err(|unsent| unsent.0)?;
+        self.shared.idle.call_one();
+        Ok(())
     }
 
     /// As [`Pool::submit`], but never lets a job wait for a worker.
@@ -137,20 +158,42 @@ impl Load {
 impl<T> Shared<T> {
     fn work(&self) {
         let mut worker = (self.make_worker)();
+        let seat = Arc::<Seat>::default();
+        while let Some(job) = self.next(&seat) {
+            // A panic costs this one job, whose drop answers its client; the panic hook has told the log.
+            if catch_unwind(AssertUnwindSafe(|| worker(job))).is_err() {
+                worker = (self.make_worker)();
+            }
+            self.counts.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The next job for the worker in `seat`; `None` when it is to end.
+    fn next(&self, seat: &Arc<Seat>) -> Option<T> {
         loop {
-            match self.intake.recv_timeout(IDLE_BEFORE_RETIRING) {
+            for _ in 0..TURNS_BEFORE_RESTING {
+                match self.intake.try_recv() {
+                    Err(TryRecvError::Empty) => thread::yield_now(),
+                    found => return found.ok(),
+                }
+            }
+            self.idle.enter(seat);
+            // Again, because a job that came before this worker was idle has called nobody.
+            let found = self.intake.try_recv();
+            if matches!(found, Err(TryRecvError::Empty)) {
+                seat.rest(IDLE_BEFORE_RETIRING);
+            }
+            let called = self.idle.leave(seat);
+            match found {
                 Ok(job) => {
-                    // A panic costs this one job, whose drop answers its client; the panic hook has told the log.
-                    if catch_unwind(AssertUnwindSafe(|| worker(job))).is_err() {
-                        worker = (self.make_worker)();
+                    if called {
+                        // For another job.
+                        self.idle.call_one();
                     }
-                    self.counts.fetch_sub(1, Ordering::AcqRel);
+                    return Some(job);
                 }
-                Err(end) => {
-                    if end.is_disconnected() || self.may_leave() {
-                        return;
-                    }
-                }
+                Err(_) if !called && self.may_leave() => return None,
+                Err(_) => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::ops::journal::Journal;
 use crate::ops::metrics::RetryReason;
 use crate::outcome::Outcome;
 use crate::record::{Route, UpstreamError};
-use crate::upstream::agent;
+use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::cancel::{Call, Traffic};
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
@@ -21,7 +21,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use ureq::http::{Request, Response, header};
+use ureq::http::{Request, Response, StatusCode, header};
 use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
@@ -33,7 +33,7 @@ const MAX_RETRY_AFTER_SECS: u64 = 60;
 /// Shared by all workers of both pools.
 pub struct Courier {
     live: Arc<LiveConfig>,
-    agent: RwLock<(Agent, Duration)>,
+    agent: RwLock<Agent>,
     board: Arc<Board>,
     journal: Arc<Journal>,
     clock: Clock,
@@ -52,33 +52,29 @@ struct Arrived {
 
 impl Courier {
     /// A courier with an agent of its own.
-    #[must_use]
-    pub fn new(live: Arc<LiveConfig>, board: Arc<Board>, journal: Arc<Journal>, clock: Clock) -> Courier {
-        let config = live.snapshot();
-        let agent = RwLock::new((new_agent(&config, clock), config.upstream.timeout));
-        Courier {
-            live,
-            agent,
-            board,
-            journal,
-            clock,
-            stopping: AtomicBool::new(false),
-            reached_at: AtomicU64::new(0),
-        }
+    ///
+    /// # Errors
+    /// When the configured certificates cannot be used.
+    pub fn new(
+        live: Arc<LiveConfig>,
+        board: Arc<Board>,
+        journal: Arc<Journal>,
+        clock: Clock,
+    ) -> Result<Courier, CaFileError> {
+        let agent = RwLock::new(agent::agent(&live.snapshot(), clock)?);
+        let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Courier { live, agent, board, journal, clock, stopping, reached_at })
     }
 
-    /// The agent for the configuration in force. A changed timeout means a new one; calls under way keep the old.
+    /// The agent in force.
+    #[must_use]
     pub fn agent(&self) -> Agent {
-        let config = self.live.snapshot();
-        {
-            let current = self.agent.read();
-            if current.1 == config.upstream.timeout {
-                return current.0.clone();
-            }
-        }
-        let mut current = self.agent.write();
-        *current = (new_agent(&config, self.clock), config.upstream.timeout);
-        current.0.clone()
+        self.agent.read().clone()
+    }
+
+    /// Takes an agent made for another configuration; calls under way keep theirs.
+    pub fn renew(&self, agent: Agent) {
+        *self.agent.write() = agent;
     }
 
     /// When the upstream last answered a request below 500.
@@ -90,7 +86,7 @@ impl Courier {
     /// Cuts every call to the upstream, for the end of a shutdown.
     pub fn cut(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.agent.read().0.clone().shutdown();
+        self.agent().shutdown();
     }
 
     /// Carries a limited job whose ticket is there.
@@ -166,6 +162,11 @@ impl Courier {
         let traffic = call.traffic();
         let answered_at = self.clock.now();
         match result {
+            // Nobody is asked to switch protocols, so a 101 is no answer to any request (RFC 9110 §15.2.2).
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                job.upstream.error = Some(Failure::Broken.error());
+                Err((Failure::Broken, traffic))
+            }
             Ok(response) => {
                 if response.status().as_u16() < 500 {
                     self.reached_at.store(answered_at.as_nanos(), Ordering::Relaxed);
@@ -282,14 +283,6 @@ impl Courier {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
-}
-
-fn new_agent(config: &Config, clock: Clock) -> Agent {
-    agent::agent(
-        config.upstream.timeout,
-        config.upstream.max_in_flight + config.passthrough.max_in_flight,
-        clock,
-    )
 }
 
 /// Runs the call; with `max_idle_age` only on a connection that has rested for less.

@@ -36,9 +36,9 @@ impl Ask {
         self
     }
 
-    /// Names another host than a client of the sidecar would.
-    pub(crate) fn host(mut self, host: &str) -> Ask {
-        self.fields[0] = format!("Host: {host}");
+    /// Names another host than the usual one.
+    pub(crate) fn host(mut self, name: &str) -> Ask {
+        self.fields[0] = format!("Host: {name}");
         self
     }
 

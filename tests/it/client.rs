@@ -237,7 +237,7 @@ impl Client {
     }
 
     /// Whether anything has arrived that was not read; does not wait.
-    pub(crate) fn has_input(&mut self) -> bool {
+    pub(crate) fn has_input(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let input = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
@@ -266,6 +266,7 @@ impl Client {
                 self.unread.extend_from_slice(&piece[..n]);
                 Ok(())
             }
+            Err(e) if e.kind() == ErrorKind::Interrupted => self.read_more(),
             Err(e) if e.kind() == ErrorKind::ConnectionReset => Err(End::Reset),
             Err(e) => panic!("nothing came ({e}); so far: {:?}", String::from_utf8_lossy(&self.unread)),
         }

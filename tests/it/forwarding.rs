@@ -2,7 +2,7 @@
 
 use crate::ask::{ask, chat, model, models};
 use crate::sidecar::{Sidecar, base};
-use crate::upstream::Upstream;
+use crate::upstream::{Received, Upstream};
 use crate::wire;
 use nvidia_sidecar::config::{LimitUnmatched, Secret};
 
@@ -15,7 +15,7 @@ fn path_and_query_are_joined_to_the_base_with_one_v1() {
     }
     sidecar.reload(|c| c.upstream.url = base(&upstream.url("/gate")));
     sidecar.ask(models());
-    let lines: Vec<String> = upstream.received().iter().map(|r| r.line()).collect();
+    let lines: Vec<String> = upstream.received().iter().map(Received::line).collect();
     assert_eq!(
         lines,
         [
@@ -292,12 +292,16 @@ fn an_interim_answer_of_the_upstream_does_not_become_the_answer() {
 }
 
 #[test]
-fn a_large_head_of_an_answer_passes() {
+fn a_large_head_of_an_answer_passes_and_a_huge_one_is_the_upstreams_error() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
-    let big = "v".repeat(30_000);
+    let big = "v".repeat(15_000);
     upstream.answer_with(&wire::json(200, &[("X-Big", &big)], "{}"));
-    assert_eq!(sidecar.ask(chat("a")).head.field("x-big"), Some(big));
+    assert_eq!(sidecar.ask(chat("a")).head.field("x-big"), Some(big.clone()));
+    for times in [2, 10, 100] {
+        upstream.answer_with(&wire::json(200, &[("X-Huge", &big.repeat(times))], "{}"));
+        sidecar.ask(chat("a")).assert_error(502, "UpstreamError");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The sidecar as its clients and its upstream see it: real sockets, a scripted upstream, a raw client.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod ask;
 mod client;
 mod patience;
@@ -9,8 +11,15 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod edges;
 mod forwarding;
+mod hangups;
+mod lifecycle;
 mod operator;
+mod pages;
+mod queue;
 mod refusals;
+mod retries;
 mod service;
 mod streaming;
+mod together;

@@ -1,108 +1,145 @@
-//! The program as a service manager runs it: a process with a configuration file, variables, signals and a log.
+//! The built program as a process: its configuration file, its log, its signals and its end.
 
-use crate::ask::{Ask, ask};
+use crate::ask::Ask;
 use crate::client::{Answer, Client};
 use crate::patience::{PATIENCE, until};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nvidia-sidecar");
+/// A directory of its own for one test; gone when it is dropped.
+pub(crate) struct Place(PathBuf);
 
-/// A configuration file of one test; removed with it.
-pub(crate) struct ConfigFile(PathBuf);
-
-impl ConfigFile {
-    /// A file with this content, ports chosen by the system.
-    pub(crate) fn new(yaml: &str) -> ConfigFile {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("it-{}-{}.yaml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let file = ConfigFile(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
-        file.write(yaml);
-        file
+impl Place {
+    pub(crate) fn new() -> Place {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
     }
 
-    /// Replaces the content.
-    pub(crate) fn write(&self, yaml: &str) {
-        std::fs::write(&self.0, format!("listen_port: 0\nmetrics_port: 0\n{yaml}")).unwrap();
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
-    /// The command that runs the program with this file and none of the test's own variables.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.env_clear().arg("--config").arg(&self.0);
-        command
+    /// Writes a configuration with this text, on ports of its own, and returns its path.
+    pub(crate) fn configure(&self, text: &str) -> PathBuf {
+        let path = self.file("sidecar.yaml");
+        let format = if text.contains("log_format:") { "" } else { "log_format: json\n" };
+        fs::write(&path, format!("listen_port: 0\nmetrics_port: 0\n{format}{text}\n")).unwrap();
+        path
     }
 }
 
-impl Drop for ConfigFile {
+impl Drop for Place {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The running program; killed when it is dropped.
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nvidia-sidecar"));
+    command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+    command.args(arguments).output().unwrap()
+}
+
+/// A running sidecar; killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
-    lines: Receiver<String>,
-    log: Vec<String>,
-    /// Where it serves requests and the operator's pages.
-    pub(crate) api: SocketAddr,
-    /// Where it serves metrics.
-    pub(crate) metrics: SocketAddr,
+    log: Receiver<String>,
+    seen: Vec<String>,
+    address: SocketAddr,
+    metrics_address: SocketAddr,
 }
 
 impl Process {
-    /// Starts it and waits until it listens.
-    pub(crate) fn start(file: &ConfigFile) -> Process {
-        Process::of(file.command().stderr(Stdio::piped()))
+    /// Starts it with the configuration at `path` and waits until it listens.
+    pub(crate) fn start(path: &Path) -> Process {
+        Process::start_with(path, "true")
     }
 
-    /// The same, of a prepared command.
+    /// The same, after a shell has carried out `before` in its process.
+    pub(crate) fn start_with(path: &Path, before: &str) -> Process {
+        let mut command = Command::new("/bin/sh");
+        let program = env!("CARGO_BIN_EXE_nvidia-sidecar");
+        command.env_clear().stdin(Stdio::null());
+        command.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(program);
+        Process::of(command.arg("--config").arg(path).stderr(Stdio::piped()))
+    }
+
+    /// Starts a prepared command and waits until it listens.
     pub(crate) fn of(command: &mut Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = channel();
-        listen(child.stdout.take().unwrap(), sender.clone());
-        if let Some(stderr) = child.stderr.take() {
-            listen_to_errors(stderr, sender);
-        }
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Process { child, lines, log: Vec::new(), api: nowhere, metrics: nowhere };
-        let line = process.wait_for("listens on ");
-        process.api = after(&line, "listens on ").parse().unwrap();
-        process.metrics = after(&line, "metrics on ").parse().unwrap();
+        let (lines, log) = channel();
+        collect(child.stdout.take().unwrap(), lines.clone());
+        child.stderr.take().into_iter().for_each(|errors| collect(errors, lines.clone()));
+        drop(lines);
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process = Process { child, log, seen: Vec::new(), address, metrics_address: address };
+        let line = process.await_line("listens on ");
+        let after = |words: &str| {
+            let address = line.split(words).nth(1).and_then(|rest| rest.split([' ', ')']).next());
+            address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"))
+        };
+        process.address = after("listens on ");
+        process.metrics_address = after("metrics on ");
         process
     }
 
-    /// Waits for a line that contains this text, and gives it.
+    /// Waits for a line of the log that contains this.
     #[track_caller]
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn await_line(&mut self, containing: &str) -> String {
         loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("no line with {text:?} came; the log:\n{}", self.log.join("\n"));
-            };
-            self.log.push(line.clone());
-            if line.contains(text) {
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("the log never said {containing:?}: {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(containing) {
                 return line;
             }
         }
     }
 
-    /// Sends a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    /// Everything that was logged until the end.
+    pub(crate) fn whole_log(&mut self) -> String {
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            self.seen.push(line);
+        }
+        self.seen.join("\n")
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it serves metrics.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics_address
+    }
+
+    /// The value of a series.
+    #[track_caller]
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(&self.ask(crate::ask::ask("GET", "/metrics")).text(), series)
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A connection to it.
     pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.api)
+        Client::connect(self.address)
     }
 
     /// Sends a request on a connection of its own.
@@ -118,58 +155,59 @@ impl Process {
         self.begin(ask).answer()
     }
 
-    /// The value of a series without labels, or with those that stand in `name`.
+    /// Waits until so many requests are queued.
     #[track_caller]
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        metric(&self.ask(ask("GET", "/metrics")).text(), name)
+    pub(crate) fn wait_for_queue(&self, depth: u64) {
+        until(&format!("{depth} requests are queued"), || {
+            let status = self.ask(crate::ask::ask("GET", "/status")).json();
+            (status["queue"]["current_size"] == depth).then_some(())
+        });
     }
 
-    /// Waits until it has ended by itself, and gives its status and all that it wrote.
+    /// Waits until nobody listens any more.
     #[track_caller]
-    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
-        let status = until("the process ends", || self.child.try_wait().unwrap());
-        let mut log = std::mem::take(&mut self.log);
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            log.push(line);
-        }
-        (status, log)
+    pub(crate) fn wait_until_deaf(&self) {
+        until("it accepts nothing more", || {
+            std::net::TcpStream::connect(self.address).is_err().then_some(())
+        });
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        until("the process ends", || self.child.try_wait().unwrap())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.seen.extend(self.log.try_iter());
+            eprintln!("--- the process logged:\n{}", self.seen.join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            self.log.extend(self.lines.try_iter());
-            eprintln!("--- the log:\n{}", self.log.join("\n"));
-        }
     }
 }
 
-/// The value of a series in the text that Prometheus reads.
+/// The value of a series, written with its labels, in the text that Prometheus reads.
 #[track_caller]
 pub(crate) fn metric(text: &str, series: &str) -> f64 {
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no {series} in\n{text}"))
 }
 
-/// The word behind `words`.
-fn after<'a>(line: &'a str, words: &str) -> &'a str {
-    let rest = &line[line.find(words).unwrap() + words.len()..];
-    rest.split([' ', ')', '"']).next().unwrap()
-}
-
-fn listen(out: ChildStdout, to: Sender<String>) {
-    Builder::new().spawn(move || forward(BufReader::new(out), &to)).unwrap();
-}
-
-fn listen_to_errors(out: ChildStderr, to: Sender<String>) {
-    Builder::new().spawn(move || forward(BufReader::new(out), &to)).unwrap();
-}
-
-fn forward(lines: impl BufRead, to: &Sender<String>) {
-    for line in lines.lines().map_while(Result::ok) {
-        let _ = to.send(line);
-    }
+/// Hands lines on until the other side closes its end.
+fn collect(from: impl Read + Send + 'static, to: Sender<String>) {
+    let read = move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _ = to.send(line);
+        }
+    };
+    Builder::new().spawn(read).unwrap();
 }

@@ -86,16 +86,17 @@ impl Sidecar {
         self.app().reload(config).expect("a configuration that fits");
     }
 
-    /// Stops it; tells whether everything ended by itself.
-    pub(crate) fn stop(mut self) -> bool {
-        self.running.take().expect("it runs until it is stopped").stop() == app::End::Drained
+    /// Stops it and tells how that went.
+    pub(crate) fn stop(mut self) -> app::End {
+        self.running.take().expect("it runs until it is stopped").stop()
     }
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            let _ = running.stop();
+            let end = running.stop();
+            assert!(std::thread::panicking() || end != app::End::Defect, "the limiter ended by a defect");
         }
     }
 }

@@ -139,14 +139,14 @@ fn a_stream_that_falls_silent_is_cut_after_request_timeout() {
 #[test]
 fn a_stream_may_last_longer_than_request_timeout_as_long_as_it_speaks() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(400));
+    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(1500));
     let stream = upstream.hold();
     let mut client = sidecar.begin(chat("a"));
     stream.request();
     stream.send(SSE_HEAD);
     client.head();
     for _ in 0..6 {
-        std::thread::park_timeout(Duration::from_millis(100));
+        std::thread::park_timeout(Duration::from_millis(300));
         stream.chunk("data: still here\n\n");
         assert!(client.chunk().unwrap().is_some());
     }
@@ -181,6 +181,7 @@ fn a_client_that_does_not_read_costs_its_stream_and_nothing_else() {
     lazy.shrink_receive_buffer();
     let mut lazy = lazy;
     lazy.send(Vec::from(chat("lazy")));
+    stream.request();
     stream.send(SSE_HEAD);
     let piece = "x".repeat(1 << 20);
     for _ in 0..16 {

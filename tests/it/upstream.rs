@@ -4,7 +4,7 @@ use crate::patience::{PATIENCE, now};
 use crate::wire::{self, field_of};
 use nvidia_sidecar::clock::Moment;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -190,13 +190,10 @@ impl Upstream {
     fn print_log(&self) {
         let state = self.state();
         eprintln!("--- the upstream received {} requests:", state.received.len());
+        let first = state.received.first().map(|r| r.at).unwrap_or_default();
         for (i, r) in state.received.iter().enumerate() {
-            eprintln!(
-                "{i}: connection {}, at {:.3} s: {}",
-                r.connection,
-                r.at.as_secs_f64() - 3600.0,
-                r.line()
-            );
+            let after = r.at.since(first);
+            eprintln!("{i}: connection {}, after {after:.3?}: {}", r.connection, r.line());
             eprintln!("   {}", String::from_utf8_lossy(&r.body[..r.body.len().min(200)]));
         }
         for bytes in &state.partial {
@@ -236,11 +233,6 @@ impl Held {
         self.seen.recv_timeout(PATIENCE).expect("no request reached the upstream")
     }
 
-    /// Whether the request has come; does not wait.
-    pub(crate) fn has_request(&self) -> bool {
-        self.seen.try_recv().is_ok()
-    }
-
     /// Sends bytes as they are.
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         let _ = self.steps.send(Step::Send(bytes.as_ref().to_vec()));
@@ -259,11 +251,6 @@ impl Held {
     /// Closes the connection.
     pub(crate) fn close(self) {
         let _ = self.steps.send(Step::Close);
-    }
-
-    /// Resets the connection.
-    pub(crate) fn reset(self) {
-        let _ = self.steps.send(Step::Reset);
     }
 
     /// Waits until the other side closes the connection.
@@ -297,7 +284,7 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
     let mut buffered = Vec::new();
     while let Some(received) = read_request(&mut socket, &mut buffered, connection) {
         let script = take_script(received, shared);
-        for step in script.steps {
+        while let Ok(step) = script.steps.recv_timeout(PATIENCE) {
             let done = match step {
                 Step::Send(bytes) => socket.write_all(&bytes).is_err(),
                 Step::AwaitEnd(ended) => {
@@ -369,6 +356,7 @@ fn read_request(socket: &mut TcpStream, buffered: &mut Vec<u8>, connection: usiz
         }
         match socket.read(&mut piece) {
             Ok(n) if n > 0 => buffered.extend_from_slice(&piece[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             _ => return None,
         }
     }

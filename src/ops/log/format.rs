@@ -3,6 +3,7 @@
 //! Messages and values may hold what a client sent, so nothing in them can end the line, start a field or reach a
 //! terminal as a control sequence.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -35,7 +36,7 @@ fn json(out: &mut String, at: SystemTime, event: &log::Record<'_>) {
     out.push_str("\",\"target\":");
     json_str(out, event.target(), VALUE_CHARS);
     out.push_str(",\"message\":");
-    json_str(out, &event.args().to_string(), MESSAGE_CHARS);
+    json_str(out, &message(event), MESSAGE_CHARS);
     visit_fields(event, &mut JsonFields { out });
     out.push('}');
 }
@@ -44,8 +45,12 @@ fn text(out: &mut String, at: SystemTime, event: &log::Record<'_>) {
     timestamp(out, at);
     let target = event.target().strip_prefix("nvidia_sidecar::").unwrap_or(event.target());
     let _ = write!(out, " {:<5} {target}: ", event.level());
-    plain_str(out, &event.args().to_string(), MESSAGE_CHARS);
+    plain_str(out, &message(event), MESSAGE_CHARS);
     visit_fields(event, &mut TextFields { out });
+}
+
+fn message<'a>(event: &log::Record<'a>) -> Cow<'a, str> {
+    event.args().as_str().map_or_else(|| event.args().to_string().into(), Cow::Borrowed)
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -177,6 +182,11 @@ fn push_visible(out: &mut String, c: char) {
     }
 }
 
+/// Stands for itself in JSON and on a terminal. Nearly every value has nothing else, and is copied whole.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
 /// Not a control character, a line separator or a mark that reverses the writing direction.
 fn is_visible(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -184,6 +194,11 @@ fn is_visible(c: char) -> bool {
 
 fn json_str(out: &mut String, value: &str, limit: usize) {
     out.push('"');
+    if value.len() <= limit && value.bytes().all(is_plain) {
+        out.push_str(value);
+        out.push('"');
+        return;
+    }
     for c in value.chars().take(limit) {
         match c {
             '"' | '\\' => out.extend(['\\', c]),

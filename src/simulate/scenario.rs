@@ -1,0 +1,240 @@
+//! The scenarios: upstream, agents, settings, and what must come out.
+
+use std::time::Duration;
+
+use super::agents::{AgentSpec, Habit};
+use super::figures::Figures;
+use super::upstream::{Rule, Span, UpstreamSpec};
+use crate::limiter::settings::{Adaptive, Settings};
+use crate::priority::Priority;
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// The upstream.
+    pub upstream: UpstreamSpec,
+    /// The agents.
+    pub agents: Vec<AgentSpec>,
+    /// The gate's settings.
+    pub settings: Settings,
+    /// How long it lasts, in virtual time.
+    pub duration: Duration,
+    /// What must come out.
+    pub targets: Targets,
+}
+
+/// What must come out of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets {
+    /// At least this share of the oracle's goodput.
+    pub goodput: f64,
+    /// At most this many refusals reach clients of models that work.
+    pub client_refusals: u64,
+    /// At most this share of the requests at the upstream is refused (a bad model's are not counted here).
+    pub upstream_429: f64,
+    /// At most this many refusals a minute of a model that refuses for ever, in the long run.
+    pub bad_model_429_per_minute: f64,
+    /// The longest wait of URGENT at p99, in seconds.
+    pub urgent_p99: f64,
+    /// The least of Jain's index.
+    pub jain: f64,
+}
+
+impl Targets {
+    const NONE: Targets = Targets {
+        goodput: 0.0,
+        client_refusals: u64::MAX,
+        upstream_429: 1.0,
+        bad_model_429_per_minute: f64::INFINITY,
+        urgent_p99: f64::INFINITY,
+        jain: 0.0,
+    };
+
+    const fn of(goodput: f64, upstream_429: f64) -> Targets {
+        Targets { goodput, client_refusals: 0, upstream_429, jain: 0.98, ..Targets::NONE }
+    }
+
+    /// What these figures miss, each as one line.
+    #[must_use]
+    pub fn missed(&self, figures: &Figures, has_bad_model: bool) -> Vec<String> {
+        let mut missed = Vec::new();
+        let mut check = |holds: bool, line: String| {
+            if !holds {
+                missed.push(line);
+            }
+        };
+        let goodput = figures.goodput();
+        check(goodput >= self.goodput, format!("goodput {goodput:.4}, at least {} wanted", self.goodput));
+        let refusals = figures.good_model_refusals;
+        check(
+            refusals <= self.client_refusals,
+            format!("{refusals} refusals reached clients, {} allowed", self.client_refusals),
+        );
+        let share = figures.upstream_429_share();
+        check(
+            has_bad_model || share <= self.upstream_429,
+            format!(
+                "{:.3} % refused at the upstream, {} % allowed",
+                share * 100.0,
+                self.upstream_429 * 100.0
+            ),
+        );
+        let bad = figures.bad_model_429_per_minute;
+        check(
+            bad <= self.bad_model_429_per_minute,
+            format!(
+                "the bad model was asked {bad:.1} times a minute, {} allowed",
+                self.bad_model_429_per_minute
+            ),
+        );
+        let urgent = figures.waits[Priority::Urgent.index()].quantile(0.99).unwrap_or(0.0);
+        check(
+            urgent <= self.urgent_p99,
+            format!("URGENT waits {urgent:.2} s at p99, {} allowed", self.urgent_p99),
+        );
+        check(
+            figures.jain >= self.jain,
+            format!("Jain's index is {:.3}, at least {} wanted", figures.jain, self.jain),
+        );
+        missed
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TEN_MINUTES: Span = Span { from: 1200.0, until: 1800.0 };
+
+/// All scenarios, in this mode.
+#[must_use]
+pub fn scenarios(adaptive: Adaptive) -> Vec<Scenario> {
+    let rolling = UpstreamSpec::new(Rule::RollingWindow, 40.0);
+    let scenario = |name, title, upstream: UpstreamSpec, agents, targets| Scenario {
+        name,
+        title,
+        upstream,
+        agents,
+        settings: Settings { adaptive, ..Settings::default() },
+        duration: HOUR,
+        targets,
+    };
+    vec![
+        scenario(
+            "rolling",
+            "rolling window 40/60, twelve busy agents, jitter up to 200 ms",
+            rolling.clone(),
+            twelve("m"),
+            Targets::of(0.98, 0.0),
+        ),
+        scenario(
+            "fixed",
+            "fixed window of a minute",
+            UpstreamSpec { rule: Rule::FixedWindow, ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.98, 0.0),
+        ),
+        scenario(
+            "bucket",
+            "token bucket of 40",
+            UpstreamSpec { rule: Rule::TokenBucket, ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.98, 0.0),
+        ),
+        scenario(
+            "jitter",
+            "travel takes up to 2 s",
+            UpstreamSpec { jitter: Duration::from_secs(2), ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.95, 0.001),
+        ),
+        scenario(
+            "drop",
+            "40 → 20 for ten minutes → 40",
+            UpstreamSpec { drop: Some((TEN_MINUTES, 20.0)), ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.93, 0.02),
+        ),
+        scenario(
+            "drop-two-models",
+            "40 → 20 → 40, two models in use",
+            UpstreamSpec { drop: Some((TEN_MINUTES, 20.0)), ..rolling.clone() },
+            two_models(),
+            Targets::of(0.93, 0.02),
+        ),
+        scenario(
+            "other",
+            "another consumer takes half for ten minutes",
+            UpstreamSpec { other: Some((TEN_MINUTES, 20.0)), ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.90, 0.03),
+        ),
+        scenario(
+            "bad-model",
+            "one of two models refuses for ever",
+            UpstreamSpec { bad_model: Some("bad"), ..rolling.clone() },
+            [of(6, Priority::Normal, "good"), of(6, Priority::Normal, "bad")].concat(),
+            // Its share is half of the quota; what is measured here is the part of the whole that it gets.
+            Targets { bad_model_429_per_minute: 2.0, jain: 0.0, ..Targets::of(0.96, 1.0) },
+        ),
+        scenario(
+            "low-quota",
+            "40 configured, 20 granted all day",
+            UpstreamSpec { limit: 20.0, ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.90, 0.03),
+        ),
+        scenario(
+            "errors",
+            "500 for a minute",
+            UpstreamSpec { errors: Some(Span { from: 1200.0, until: 1260.0 }), ..rolling.clone() },
+            twelve("m"),
+            Targets::of(0.97, 0.0),
+        ),
+        scenario(
+            "mixed",
+            "saturated at all priorities",
+            rolling.clone(),
+            mixed(),
+            Targets { urgent_p99: 1.6, jain: 0.98, ..Targets::of(0.98, 0.0) },
+        ),
+        scenario(
+            "hog",
+            "a hog of 500 requests beside one polite client",
+            rolling,
+            vec![
+                AgentSpec { habit: Habit::Hog { count: 500 }, ..one(Priority::Normal) },
+                AgentSpec { habit: Habit::Loop { think_secs: 10.0 }, ..one(Priority::Normal) },
+            ],
+            Targets { client_refusals: u64::MAX, ..Targets::of(0.98, 0.0) },
+        ),
+    ]
+}
+
+fn one(priority: Priority) -> AgentSpec {
+    AgentSpec { count: 1, priority, model: "m", habit: Habit::Loop { think_secs: 1.0 } }
+}
+
+fn of(count: u32, priority: Priority, model: &'static str) -> Vec<AgentSpec> {
+    vec![AgentSpec { count, model, ..one(priority) }]
+}
+
+/// Twelve agents that always have something to ask.
+fn twelve(model: &'static str) -> Vec<AgentSpec> {
+    of(12, Priority::Normal, model)
+}
+
+fn two_models() -> Vec<AgentSpec> {
+    [of(8, Priority::Normal, "m"), of(4, Priority::Normal, "n")].concat()
+}
+
+/// One urgent agent that asks now and then, and more of everything else than the quota bears.
+fn mixed() -> Vec<AgentSpec> {
+    vec![
+        AgentSpec { habit: Habit::Loop { think_secs: 60.0 }, ..one(Priority::Urgent) },
+        AgentSpec { count: 2, habit: Habit::Loop { think_secs: 10.0 }, ..one(Priority::High) },
+        AgentSpec { count: 6, ..one(Priority::Normal) },
+        AgentSpec { count: 4, ..one(Priority::Low) },
+    ]
+}
