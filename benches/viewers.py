@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from harness import Programs, build, cpu_seconds, free_port
+from harness import Programs, build, cpu_seconds
 
 VIEWERS, WAITING, SECONDS = 200, 50, 20
 BAR = 0.02
@@ -49,8 +49,12 @@ def share(process, viewers):
 def main():
     if "--no-build" not in sys.argv:
         build()
-    with Programs() as programs:
-        process, port = programs.sidecar(free_port(), rate_rpm=1, bucket_capacity=1, queue_timeout=86_400, log_level="ERROR")
+    # An upstream that takes connections and never answers: the first request is in its hands, the others wait.
+    with Programs() as programs, socket.create_server(("127.0.0.1", 0)) as upstream:
+        upstream_port = upstream.getsockname()[1]
+        process, port = programs.sidecar(
+            upstream_port, request_timeout=300, rate_rpm=1, bucket_capacity=1, queue_timeout=86_400, log_level="ERROR",
+        )
         body = '{"model": "nvidia/deepseek-ai/deepseek-v4-pro"}'
         chat = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         waiting = [request(port, chat) for _ in range(WAITING + 1)]
