@@ -68,8 +68,8 @@ impl Permit {
         self.send(Some(report), None, false);
     }
 
-    /// Tells what became of the ticket together with the end of the slot, in one message.
-    pub fn finish(mut self, report: Report) {
+    /// Tells what became of the ticket together with the end of the slot, in one message when the permit is dropped.
+    pub fn report_at_end(&mut self, report: Report) {
         self.report = Some(report);
     }
 
