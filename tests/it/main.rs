@@ -11,6 +11,7 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod dashboard;
 mod edges;
 mod forwarding;
 mod hangups;
