@@ -5,7 +5,7 @@ use crate::config::{Config, LiveConfig, Reloaded};
 use crate::control::{Control, Refusal, limiter_settings};
 use crate::front::event_loop::{EventLoop, LoopHandle, OpenConnections, Order};
 use crate::front::intake::{Intake, Wiring};
-use crate::front::listen::{self, Door};
+use crate::front::listen::{self, Door, Handed};
 use crate::front::memory::Budget;
 use crate::lifecycle::{self, Threads};
 use crate::limiter::board::Board;
@@ -122,11 +122,20 @@ impl Sidecar {
     /// # Errors
     /// When a port, the state file or a thread cannot be had; nothing runs then.
     pub fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
+        Sidecar::start_on(Handed::default(), config, clock)
+    }
+
+    /// The same on listeners that were handed over; ports are bound for those that were not.
+    ///
+    /// # Errors
+    /// As [`Sidecar::start`].
+    pub fn start_on(handed: Handed, config: Config, clock: Clock) -> Result<Sidecar, StartError> {
         let loops = available_parallelism().map_or(1, usize::from);
-        let listening =
-            |address, count| listen::bind(address, count).map_err(|e| StartError::Listen(address, e));
-        let api = listening(config.listen.address(), loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), 1)?;
+        let listening = |address, handed, count| {
+            listen::open(address, handed, count).map_err(|e| StartError::Listen(address, e))
+        };
+        let api = listening(config.listen.address(), handed.api, loops)?;
+        let metrics_door = listening(config.listen.metrics_address(), handed.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -278,6 +287,12 @@ impl Sidecar {
     /// When the queue holds more than the new bound; nothing changes then.
     pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
         self.control.reload(loaded)
+    }
+
+    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
+        let control = Arc::downgrade(&self.control);
+        move || control.upgrade().is_none_or(|control| control.answers())
     }
 
     /// Counts a reload in the metrics.

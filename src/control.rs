@@ -108,8 +108,11 @@ impl Control {
     }
 
     /// The rate goes back to its base and all holds are forgotten.
-    pub fn reset(&self) {
-        self.limiter.command(Command::Reset);
+    ///
+    /// # Errors
+    /// When the limiter has ended.
+    pub fn reset(&self) -> Result<(), Refusal> {
+        self.ask(Command::Reset)
     }
 
     /// The first jobs of the queue, at most `most`.
@@ -126,6 +129,12 @@ impl Control {
     /// When the limiter has ended.
     pub fn evict(&self, job: u64) -> Result<bool, Refusal> {
         self.ask(|answer| Command::Evict(job, answer))
+    }
+
+    /// Whether the limiter answers in its time.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.waiting(0).is_ok()
     }
 
     fn put_into_force(&self, config: &Config) -> Result<(), Refusal> {

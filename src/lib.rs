@@ -36,4 +36,5 @@ pub mod priority;
 pub mod record;
 pub mod service;
 pub mod simulate;
+pub mod systemd;
 pub mod upstream;

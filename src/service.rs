@@ -4,8 +4,10 @@ use crate::app::{End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
+use crate::front::listen::Handed;
 use crate::lifecycle::Threads;
 use crate::ops::log::{self as logging, LogCloser};
+use crate::systemd::{self, Watchdog};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -21,6 +23,13 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
 #[must_use]
 pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
+    let handed = match systemd::handed_over(&environment) {
+        Ok(handed) => handed,
+        Err(error) => {
+            eprintln!("nvidia-sidecar: cannot use what the service manager hands over: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let loaded = match config::load(path.as_deref(), &environment) {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -36,7 +45,7 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = Service { path, environment, clock }.run(loaded).unwrap_or_else(|error| {
+    let code = Service { path, environment, clock }.run(handed, loaded).unwrap_or_else(|error| {
         log::error!("{error}");
         if error.is_of_configuration() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     });
@@ -70,31 +79,36 @@ struct Service {
 }
 
 impl Service {
-    fn run(&self, loaded: config::Loaded) -> Result<ExitCode, StartError> {
+    fn run(&self, handed: Handed, loaded: config::Loaded) -> Result<ExitCode, StartError> {
         // Before anything else, so that no signal finds its default, which is to kill.
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
-        let upstream = loaded.config.upstream.url.to_string();
-        let sidecar = Sidecar::start(loaded.config, self.clock)?;
-        log::info!(
-            "nvidia-sidecar {} listens on {} (metrics on {}) in front of {upstream}",
-            env!("CARGO_PKG_VERSION"),
-            sidecar.api_address(),
-            sidecar.metrics_address()
-        );
+        let sidecar = Sidecar::start_on(handed, loaded.config, self.clock)?;
+        let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;
+        log::info!("nvidia-sidecar {} {}", env!("CARGO_PKG_VERSION"), summary(&sidecar));
+        systemd::ready(&summary(&sidecar));
         for signal in signals.forever() {
             if signal == SIGHUP {
-                self.reload(&sidecar);
+                systemd::reloading();
+                let done = self.reload(&sidecar);
+                systemd::ready(&format!("{}; {done}", summary(&sidecar)));
             } else {
-                return Ok(stop(sidecar, &mut signals));
+                systemd::stopping(sidecar.config().drain_timeout);
+                let code = stop(sidecar, &mut signals);
+                if let Some(watchdog) = watchdog {
+                    watchdog.stop(&self.clock);
+                }
+                return Ok(code);
             }
         }
         Ok(ExitCode::FAILURE)
     }
 
-    fn reload(&self, sidecar: &Sidecar) {
+    /// Reads the configuration again and tells in a few words how that went.
+    fn reload(&self, sidecar: &Sidecar) -> &'static str {
+        const FAILED: &str = "the last reload failed, see the log";
         let loaded = match config::load(self.path.as_deref(), &self.environment) {
             Ok(loaded) => loaded,
             Err(faults) => {
@@ -102,7 +116,8 @@ impl Service {
                     log::error!("reload: {fault}");
                 }
                 log::error!("reload: nothing was changed");
-                return sidecar.count_reload(false);
+                sidecar.count_reload(false);
+                return FAILED;
             }
         };
         for warning in &loaded.warnings {
@@ -110,25 +125,36 @@ impl Service {
         }
         let result = sidecar.reload(loaded.config);
         sidecar.count_reload(result.is_ok());
-        match result {
-            Ok(reloaded) => {
-                logging::set_level(reloaded.config.log.level);
-                for held in &reloaded.held {
-                    log::warn!(
-                        "reload: {} stays {} until a restart (the file says {})",
-                        held.key,
-                        held.running,
-                        held.loaded
-                    );
-                }
-                log::info!(
-                    "reload: changed {}",
-                    if reloaded.changed.is_empty() { "nothing".into() } else { reloaded.changed.join(", ") }
-                );
+        let reloaded = match result {
+            Ok(reloaded) => reloaded,
+            Err(refusal) => {
+                log::error!("reload: nothing was changed: {refusal}");
+                return FAILED;
             }
-            Err(unfit) => log::error!("reload: nothing was changed: {unfit}"),
+        };
+        for held in &reloaded.held {
+            log::warn!(
+                "reload: {} stays {} until a restart (the file says {})",
+                held.key,
+                held.running,
+                held.loaded
+            );
         }
+        let changed =
+            if reloaded.changed.is_empty() { "nothing".into() } else { reloaded.changed.join(", ") };
+        log::info!("reload: changed {changed}");
+        "the last reload succeeded"
     }
+}
+
+/// Where the sidecar stands, in one line for people.
+fn summary(sidecar: &Sidecar) -> String {
+    format!(
+        "listens on {} (metrics on {}) in front of {}",
+        sidecar.api_address(),
+        sidecar.metrics_address(),
+        sidecar.config().upstream.url
+    )
 }
 
 /// Drains on a thread of its own while this one listens for a second signal, which ends the process at once.

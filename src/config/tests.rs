@@ -288,6 +288,14 @@ fn a_file_that_cannot_be_read_names_itself() {
 }
 
 #[test]
+fn the_example_of_agents_has_both_classes() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/agents.example.yaml");
+    let loaded = load(Some(&example), &Environment::default()).expect("a configuration of its own");
+    let intervals: Vec<u64> = loaded.config.agents.iter().map(|agent| agent.heartbeat.as_secs()).collect();
+    assert_eq!(intervals, [600, 600, 600, 900, 900]);
+}
+
+#[test]
 fn an_unknown_variable_is_a_warning_and_one_that_is_no_text_a_fault() {
     let (_, warnings) =
         load_text("", &[("SIDECAR_RATE_RMP", "5"), ("SIDECAR_PORT_9190_TCP", "x")]).expect("valid");

@@ -40,7 +40,8 @@ const EXPOSED: &str = "X-Request-Id, X-Sidecar-Queue-Ms, X-Sidecar-Attempts, X-S
 /// [`Denied`] for an origin that is not allowed and for a missing or wrong token.
 pub fn admit(head: &Head, clients: &Clients) -> Result<Pass, Denied> {
     let origin = admitted_origin(head, clients)?;
-    if clients.tokens.is_empty() {
+    // A browser sends its preflights without credentials (Fetch standard §3.3.5); they go no further than here.
+    if clients.tokens.is_empty() || origin.is_some() && is_preflight(head) {
         return Ok(Pass { client: None, origin });
     }
     let token = head.field("authorization").and_then(bearer);

@@ -10,6 +10,7 @@ use crate::outcome::Outcome;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 /// How long a connection may rest between two requests.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// How long a new connection has for its first request when the loop drains.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long a client has to take its last answer before the connection is closed over unread input: closing earlier
 /// sends a reset that can destroy the answer on its way (RFC 9112 §9.6).
@@ -28,6 +32,9 @@ const SLOWEST_BODY_BYTES_A_SECOND: usize = 1024;
 
 /// Bytes of the dashboard's stream that a viewer may be behind.
 const MAX_UNSEEN: usize = 64 * 1024;
+
+/// What the kernel keeps of the stream for a viewer on top; left alone, it would keep megabytes for one that does not read.
+const VIEWER_SEND_BUFFER: usize = 32 * 1024;
 
 /// Reads from one connection before the others get their turn.
 const READS_A_TURN: usize = 16;
@@ -86,6 +93,8 @@ pub(super) struct Connection {
     /// The client has sent its last byte, of which the selector may have told before that was read.
     closed: bool,
     turned_away: bool,
+    /// It has carried a request.
+    served: bool,
 }
 
 impl Connection {
@@ -115,6 +124,7 @@ impl Connection {
             unread: false,
             closed: false,
             turned_away: false,
+            served: false,
         }
     }
 
@@ -130,12 +140,20 @@ impl Connection {
         self.deadline
     }
 
-    /// Nothing is under way: no request is being read, answered or written.
+    /// It rests between two requests: nothing is being read, answered or written.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Reading => self.reader.progress() == Progress::Idle,
+            State::Reading => self.served && self.reader.progress() == Progress::Idle,
             State::Lent { .. } => !self.link.is_lent(),
             State::Writing(_) | State::Watching | State::Lingering => false,
+        }
+    }
+
+    /// The loop drains. A connection that has just come has its first request on its way, as a rule, and its client could
+    /// not tell a close from a failure; it has a moment to send it.
+    pub(super) fn drain(&mut self, now: Moment) {
+        if self.state == State::Reading && !self.served && self.reader.progress() == Progress::Idle {
+            self.deadline = self.deadline.min(now + FIRST_REQUEST);
         }
     }
 
@@ -297,6 +315,7 @@ impl Connection {
     }
 
     fn take(&mut self, request: Request, turn: &Turn<'_>) {
+        self.served = true;
         let leftover = self.reader.has_leftover();
         let share = std::mem::replace(&mut self.share, turn.intake.share());
         self.reader.shrink();
@@ -304,6 +323,7 @@ impl Connection {
         match turn.intake.handle(request, share, leftover, &source, turn.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
             Handled::Watch { head } => {
+                let _ = SockRef::from(self.link.socket()).set_send_buffer_size(VIEWER_SEND_BUFFER);
                 self.out = head;
                 self.written = 0;
                 self.state = State::Watching;

@@ -317,7 +317,7 @@ impl EventLoop {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Show(event) => self.show(&event, now),
-                Order::Drain => self.begin_draining(),
+                Order::Drain => self.begin_draining(now),
                 Order::Cut => return true,
             }
         }
@@ -336,12 +336,16 @@ impl EventLoop {
         }
     }
 
-    fn begin_draining(&mut self) {
+    fn begin_draining(&mut self, now: Moment) {
         self.draining = true;
         self.home.draining.store(true, Ordering::SeqCst);
         self.must_accept = false;
         for (listener, _) in self.listeners.drain(..) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
+        }
+        for (_, connection) in &mut self.connections {
+            connection.drain(now);
+            self.next_deadline = self.next_deadline.min(connection.deadline());
         }
     }
 

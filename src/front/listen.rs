@@ -19,6 +19,28 @@ pub enum Door {
     Metrics,
 }
 
+/// Listeners that a service manager opened, to be used in place of the configured addresses.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// That of `listen_port`.
+    pub api: Option<TcpListener>,
+    /// That of `metrics_port`.
+    pub metrics: Option<TcpListener>,
+}
+
+/// As many handles as there are loops, of one listener that was handed over, or else of new ones.
+///
+/// # Errors
+/// As [`bind`], and when the system has no descriptor left.
+pub fn open(address: SocketAddr, handed: Option<TcpListener>, count: usize) -> io::Result<Vec<TcpListener>> {
+    let Some(listener) = handed else { return bind(address, count) };
+    // The socket is one and the manager's, so the loops share it: each hears of a connection, the first accepts it.
+    listener.set_nonblocking(true)?;
+    let mut handles = (1..count).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    handles.push(listener);
+    Ok(handles)
+}
+
 /// Binds `count` listeners to one address, among which the kernel spreads the connections (`SO_REUSEPORT`).
 ///
 /// # Errors

@@ -57,6 +57,8 @@ pub(super) struct Totals {
     pub(super) dequeued: u64,
     pub(super) dropped: u64,
     pub(super) overflowed: u64,
+    pub(super) retreats: u64,
+    pub(super) floors: u64,
 }
 
 /// Settings that cannot be taken over as they are.
@@ -382,6 +384,8 @@ impl<J> Gate<J> {
     /// Takes a change of the rate over and tells of it.
     pub(super) fn changed(&mut self, change: Option<Change>, now: Moment) {
         let Some(change) = change else { return };
+        self.totals.retreats += u64::from(change.effective < self.bucket.rate());
+        self.totals.floors += u64::from(change.floor);
         self.follow_rate(now);
         let (effective_rpm, share) = (change.effective.per_minute(), change.share);
         self.tell(Event::Rate { from: change.from, to: change.to, effective_rpm, share });

@@ -26,6 +26,12 @@ pub struct Snapshot {
     pub max_in_flight: usize,
     /// Models that are held, longest first; at most [`HELD_SHOWN`].
     pub held: Vec<HeldModel>,
+    /// How many models are held, those that `held` has no room for among them.
+    pub models_held: usize,
+    /// How often the rate was lowered, ever.
+    pub retreats_total: u64,
+    /// How often it was lowered to its floor, ever.
+    pub floors_total: u64,
     /// Until when all tickets pause because the key itself was refused.
     pub key_paused_until: Option<Moment>,
 }

@@ -33,7 +33,7 @@ pub enum Command {
     /// New settings.
     Reconfigure(Box<Settings>, Sender<Result<(), Unfit>>),
     /// Back to the base rate.
-    Reset,
+    Reset(Sender<()>),
     /// The first jobs of the queue, at most so many.
     Waiting(usize, Sender<Vec<WaitingJob>>),
     /// From this moment on nothing waits any more: what is left in the queue is refused.
@@ -329,9 +329,15 @@ impl Limiter {
                     if fits.is_ok() {
                         self.workers.set_cap(most);
                     }
+                    // Whoever is told of the change finds it on every page.
+                    self.publish_now(now);
                     let _ = answer.send(fits);
                 }
-                Command::Reset => self.gate.reset_to_base(now),
+                Command::Reset(answer) => {
+                    self.gate.reset_to_base(now);
+                    self.publish_now(now);
+                    let _ = answer.send(());
+                }
                 Command::Waiting(most, answer) => drop(answer.send(self.gate.waiting(most, now))),
                 Command::CloseAt(moment) => self.closes_at = moment,
             }
@@ -395,10 +401,14 @@ impl Limiter {
 
     fn publish(&mut self, now: Moment) {
         if self.is_stale && now.since(self.published_at) >= PUBLISH_EVERY {
-            self.board.publish(self.gate.snapshot(now));
-            self.published_at = now;
-            self.is_stale = false;
+            self.publish_now(now);
         }
+    }
+
+    fn publish_now(&mut self, now: Moment) {
+        self.board.publish(self.gate.snapshot(now));
+        self.published_at = now;
+        self.is_stale = false;
     }
 }
 

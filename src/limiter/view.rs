@@ -35,6 +35,7 @@ impl<J> Gate<J> {
             Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
         });
         let mut held: Vec<_> = held.collect();
+        let models_held = held.len();
         held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
         held.truncate(HELD_SHOWN);
         Snapshot {
@@ -68,6 +69,9 @@ impl<J> Gate<J> {
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
             held,
+            models_held,
+            retreats_total: self.totals.retreats,
+            floors_total: self.totals.floors,
             key_paused_until: self.key.held_until().filter(|&until| until > now),
         }
     }

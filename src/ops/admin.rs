@@ -44,3 +44,51 @@ pub fn admit(head: &Head, peer: IpAddr, token: Option<&Secret>) -> Admission {
 fn refused(status: u16, message: &str) -> Admission {
     Admission::Refused(Page::refusal(status, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Bounds, RequestReader, Step};
+
+    fn head(host: &str, fields: &str) -> Head {
+        let mut reader = RequestReader::default();
+        reader.feed(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n").as_bytes());
+        match reader.step(&Bounds { max_body_bytes: 0 }).unwrap() {
+            Step::Complete(request) => request.head,
+            Step::NeedMore { .. } => unreachable!("the head is complete"),
+        }
+    }
+
+    fn is_let_in(head: &Head, peer: &str, token: Option<&str>) -> bool {
+        let token = token.map(Secret::new);
+        matches!(admit(head, peer.parse().unwrap(), token.as_ref()), Admission::Granted)
+    }
+
+    #[test]
+    fn without_a_token_peer_host_and_origin_must_all_be_local() {
+        for (host, fields, peer, expected) in [
+            ("localhost:9190", "", "127.0.0.1", true),
+            ("[::1]:9190", "Origin: http://localhost:9190\r\n", "::1", true),
+            ("127.0.0.1", "", "::ffff:127.0.0.1", true),
+            ("localhost", "", "192.168.1.7", false),
+            ("sidecar.example", "", "127.0.0.1", false),
+            ("localhost", "Origin: https://evil.example\r\n", "127.0.0.1", false),
+            ("localhost", "Origin: null\r\n", "127.0.0.1", false),
+        ] {
+            assert_eq!(is_let_in(&head(host, fields), peer, None), expected, "{host} {fields} {peer}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_it_alone_decides() {
+        let given = |token: &str| head("sidecar.example", &format!("Authorization: Bearer {token}\r\n"));
+        assert!(is_let_in(&given("right"), "192.168.1.7", Some("right")));
+        for wrong in ["wrong", "righ", "rightt", "RIGHT"] {
+            assert!(!is_let_in(&given(wrong), "127.0.0.1", Some("right")), "{wrong}");
+        }
+        assert!(
+            !is_let_in(&head("localhost", ""), "127.0.0.1", Some("right")),
+            "being local is not enough then"
+        );
+    }
+}

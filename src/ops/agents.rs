@@ -68,8 +68,9 @@ struct Agent {
     since: Moment,
     share: Share,
     response_seconds: Option<f64>,
-    /// When its work last moved on.
-    moved: Option<Moment>,
+    /// For how long its work had stood still, and when that was known. Not the moment from which on it stands, which may
+    /// lie before the clock's origin.
+    stood: Option<(Duration, Moment)>,
     pending: u64,
     requests: u64,
 }
@@ -130,7 +131,7 @@ impl Agents {
         let agent = &mut self.agents[index];
         agent.last_seen = Some(now);
         agent.pending = pending.unwrap_or(agent.pending);
-        agent.moved = stagnation.map_or(agent.moved, |stood| Some(now - stood));
+        agent.stood = stagnation.map(|stood| (stood, now)).or(agent.stood);
         Ok(())
     }
 
@@ -156,7 +157,7 @@ impl Agent {
             since: now,
             share,
             response_seconds: None,
-            moved: None,
+            stood: None,
             pending: 0,
             requests: 0,
         }
@@ -186,14 +187,14 @@ impl Agent {
             let took = record.total.as_secs_f64();
             self.response_seconds =
                 Some(self.response_seconds.map_or(took, |old| old + RESPONSE_WEIGHT * (took - old)));
-            self.moved = Some(now);
+            self.stood = Some((Duration::ZERO, now));
         }
     }
 
     fn view(&self, now: Moment) -> AgentView {
         let expected = !self.is_rest();
         let silent = now.since(self.last_seen.unwrap_or(self.since));
-        let stood = self.moved.map_or(0.0, |moved| now.since(moved).as_secs_f64());
+        let stood = self.stood.map_or(0.0, |(stood, at)| (stood + now.since(at)).as_secs_f64());
         AgentView {
             name: self.spec.name.clone(),
             label: self.spec.label.clone(),
@@ -293,6 +294,13 @@ mod tests {
         assert_eq!(of(&agents, "writer", at(145)).stagnation_seconds, Some(5.0));
         agents.beat("writer", None, None, at(150)).unwrap();
         assert_eq!(of(&agents, "writer", at(150)).pending, Some(4));
+    }
+
+    #[test]
+    fn work_may_have_stood_still_for_longer_than_the_sidecar_runs() {
+        let mut agents = agents();
+        agents.beat("writer", None, Some(TEN_MINUTES), at(1)).unwrap();
+        assert_eq!(of(&agents, "writer", at(2)).stagnation_seconds, Some(601.0));
     }
 
     #[test]

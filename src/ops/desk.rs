@@ -49,11 +49,7 @@ fn answer(errand: &Errand, control: &Control) -> Page {
     match (head.method(), head.path()) {
         ("GET" | "HEAD", "/api/admin/config") => Page::json(200, &shown(&control.config())),
         ("POST", "/api/admin/config") => change(errand, control),
-        ("POST", "/api/admin/reset") => {
-            log::warn!(peer = errand.peer.to_string().as_str(); "admin: the rate was reset to its base");
-            control.reset();
-            Page::json(200, &json!({"reset": true}))
-        }
+        ("POST", "/api/admin/reset") => reset(errand, control),
         ("GET" | "HEAD", "/api/queue") => queue(control),
         ("DELETE", path) if path.starts_with("/api/queue/") => evict(errand, control),
         (_, "/api/admin/config" | "/api/admin/reset" | "/api/queue") => method_not_allowed(),
@@ -81,9 +77,21 @@ fn change(errand: &Errand, control: &Control) -> Page {
             Page::json(200, &shown(&config))
         }
         Err(refusal) => {
-            log::warn!(peer = errand.peer.to_string().as_str(); "admin: refused a change: {refusal}");
-            Page::refusal(status(&refusal), &refusal.to_string())
+            // Several faults are several lines; the log's are one each.
+            let reason = refusal.to_string().replace('\n', "; ");
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: refused a change: {reason}");
+            Page::refusal(status(&refusal), &reason)
         }
+    }
+}
+
+fn reset(errand: &Errand, control: &Control) -> Page {
+    match control.reset() {
+        Ok(()) => {
+            log::warn!(peer = errand.peer.to_string().as_str(); "admin: the rate was reset to its base");
+            Page::json(200, &json!({"reset": true}))
+        }
+        Err(refusal) => Page::refusal(status(&refusal), &refusal.to_string()),
     }
 }
 

@@ -98,7 +98,7 @@ metrics! {
     CONNECTIONS_MAX "sidecar_connections_max" Kind::Gauge, &[],
         "Bound on open client connections.";
     HEALTH "sidecar_health_status" Kind::Gauge, &[],
-        "1 when the sidecar is ready to serve, 0 when not.";
+        "1 while the upstream can be reached, 0 while it cannot.";
     UPTIME "sidecar_uptime_seconds" Kind::Gauge, &[],
         "Time since the start.";
     RETREAT_STATE "sidecar_retreat_state" Kind::Gauge, &[],
@@ -109,6 +109,8 @@ metrics! {
         "Times that the rate was lowered to its floor because the upstream refused more than a fifth.";
     BASE_RATE "sidecar_base_rate_rpm" Kind::Gauge, &[],
         "Configured rate, requests per minute.";
+    FLOOR_RATE "sidecar_floor_rate_rpm" Kind::Gauge, &[],
+        "Rate below which the retreat never goes, requests per minute.";
     EFFECTIVE_RATE "sidecar_effective_rate_rpm" Kind::Gauge, &[],
         "Rate in force, requests per minute.";
     UPSTREAM_429_RATE "sidecar_upstream_429_rate" Kind::Gauge, &[],
@@ -119,6 +121,8 @@ metrics! {
         "Times that the configuration was read again.";
     CONFIG_LAST_SUCCESS "sidecar_config_last_reload_success_timestamp_seconds" Kind::Gauge, &[],
         "When the configuration in force was read, Unix time.";
+    CONFIG_LAST_SUCCESSFUL "sidecar_config_last_reload_successful" Kind::Gauge, &[],
+        "1 when the last attempt to read the configuration took effect, 0 when it changed nothing.";
     BUILD_INFO "sidecar_build_info" Kind::Gauge, &["version"],
         "Always 1; the label says which version runs.";
     AGENT_HEARTBEAT "agent_heartbeat_status" Kind::Gauge, AGENT,

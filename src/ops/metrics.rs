@@ -138,6 +138,7 @@ pub struct Metrics {
     reloads_ok: IntCounter,
     reloads_failed: IntCounter,
     reload_success_at: Gauge,
+    reload_successful: Gauge,
     /// Locked while they are set and read together, so that two scrapes at once do not mix.
     scraped: Mutex<Scraped>,
 }
@@ -176,10 +177,12 @@ impl Metrics {
             reloads_ok: reloads.with_label_values(&["success"]),
             reloads_failed: reloads.with_label_values(&["failure"]),
             reload_success_at: build.gauge(&names::CONFIG_LAST_SUCCESS)?,
+            reload_successful: build.gauge(&names::CONFIG_LAST_SUCCESSFUL)?,
             scraped: Mutex::new(Scraped::new(&build)?),
             registry: build.finish(),
         };
         metrics.reload_success_at.set(config_read_at.as_secs_f64());
+        metrics.reload_successful.set(1.0);
         Ok(metrics)
     }
 
@@ -212,11 +215,13 @@ impl Metrics {
     pub fn reloaded(&self, at: Duration) {
         self.reloads_ok.inc();
         self.reload_success_at.set(at.as_secs_f64());
+        self.reload_successful.set(1.0);
     }
 
     /// Counts a reload that failed and changed nothing.
     pub fn reload_failed(&self) {
         self.reloads_failed.inc();
+        self.reload_successful.set(0.0);
     }
 
     /// The sums that `/status` and the dashboard show.

@@ -103,14 +103,15 @@ impl Overview {
             in_flight: [snapshot.in_flight as u64, self.pass_through.jobs()],
             connections: self.open.count() as u64,
             connections_max: self.connections_max(),
-            healthy: self.readiness.glance().is_ready(),
+            healthy: self.readiness.glance().is_upstream_reachable(),
             uptime: now.since(Moment::ZERO),
             pace: Pace { state: snapshot.retreat.state, effective_rpm: snapshot.retreat.effective_rpm },
             base_rpm: snapshot.retreat.base_rpm,
             upstream_429_rate: snapshot.retreat.upstream_429_rate,
-            models_held: snapshot.held.len() as u64,
-            retreats_total: 0,
-            floors_total: 0,
+            floor_rpm: self.live.snapshot().floor_rpm(),
+            models_held: snapshot.models_held as u64,
+            retreats_total: snapshot.retreats_total,
+            floors_total: snapshot.floors_total,
         }
     }
 

@@ -217,10 +217,10 @@ impl From<&Ready> for HealthView {
 }
 
 impl Ready {
-    /// Whether all checks pass.
+    /// Whether the upstream answers.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready
+    pub fn is_upstream_reachable(&self) -> bool {
+        self.upstream_reachable
     }
 }
 

@@ -224,8 +224,10 @@ impl Courier {
         job.body = None;
         let Arrived { response, call, .. } = arrived;
         let mut fields = job.own_fields();
-        if header(&response, "x-request-id").is_none() {
-            fields.push(("x-request-id", job.request_id.clone()));
+        match header(&response, "x-request-id") {
+            // What the client is told is what the log says.
+            Some(id) => job.request_id = String::from_utf8_lossy(id).into_owned(),
+            None => fields.push(("x-request-id", job.request_id.clone())),
         }
         if job.route == Route::Limited && response.status().as_u16() == 429 {
             fields.push(("retry-after", self.retry_after(&response).to_string()));

@@ -207,6 +207,18 @@ impl Client {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Reads the next event of an event stream, without its blank line.
+    #[track_caller]
+    pub(crate) fn event(&mut self) -> String {
+        loop {
+            if let Some(at) = self.unread.windows(2).position(|w| w == b"\n\n") {
+                let event: Vec<u8> = self.unread.drain(..at + 2).collect();
+                return String::from_utf8_lossy(&event[..at]).into_owned();
+            }
+            self.read_more().unwrap_or_else(|end| panic!("the stream ended: {end:?}"));
+        }
+    }
+
     /// Reads until the connection ends.
     pub(crate) fn rest(&mut self) -> (Vec<u8>, End) {
         let end = loop {

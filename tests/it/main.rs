@@ -11,13 +11,16 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod dashboard;
 mod edges;
 mod forwarding;
 mod hangups;
 mod lifecycle;
 mod operator;
+mod pages;
 mod queue;
 mod refusals;
 mod retries;
+mod service;
 mod streaming;
 mod together;

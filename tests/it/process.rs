@@ -33,7 +33,8 @@ impl Place {
     /// Writes a configuration with this text, on ports of its own, and returns its path.
     pub(crate) fn configure(&self, text: &str) -> PathBuf {
         let path = self.file("sidecar.yaml");
-        fs::write(&path, format!("listen_port: 0\nmetrics_port: 0\nlog_format: json\n{text}\n")).unwrap();
+        let format = if text.contains("log_format:") { "" } else { "log_format: json\n" };
+        fs::write(&path, format!("listen_port: 0\nmetrics_port: 0\n{format}{text}\n")).unwrap();
         path
     }
 }
@@ -57,6 +58,7 @@ pub(crate) struct Process {
     log: Receiver<String>,
     seen: Vec<String>,
     address: SocketAddr,
+    metrics_address: SocketAddr,
 }
 
 impl Process {
@@ -71,17 +73,25 @@ impl Process {
         let program = env!("CARGO_BIN_EXE_nvidia-sidecar");
         command.env_clear().stdin(Stdio::null());
         command.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(program);
-        let mut child =
-            command.arg("--config").arg(path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Process::of(command.arg("--config").arg(path).stderr(Stdio::piped()))
+    }
+
+    /// Starts a prepared command and waits until it listens.
+    pub(crate) fn of(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
         collect(child.stdout.take().unwrap(), lines.clone());
-        collect(child.stderr.take().unwrap(), lines);
+        child.stderr.take().into_iter().for_each(|errors| collect(errors, lines.clone()));
+        drop(lines);
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Process { child, log, seen: Vec::new(), address };
+        let mut process = Process { child, log, seen: Vec::new(), address, metrics_address: address };
         let line = process.await_line("listens on ");
-        let address = line.split("listens on ").nth(1).and_then(|rest| rest.split(' ').next());
-        process.address =
-            address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"));
+        let after = |words: &str| {
+            let address = line.split(words).nth(1).and_then(|rest| rest.split([' ', ')']).next());
+            address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"))
+        };
+        process.address = after("listens on ");
+        process.metrics_address = after("metrics on ");
         process
     }
 
@@ -109,6 +119,17 @@ impl Process {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics_address
+    }
+
+    /// The value of a series.
+    #[track_caller]
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(&self.ask(crate::ask::ask("GET", "/metrics")).text(), series)
     }
 
     /// Its id.
@@ -172,6 +193,13 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The value of a series, written with its labels, in the text that Prometheus reads.
+#[track_caller]
+pub(crate) fn metric(text: &str, series: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no {series} in\n{text}"))
 }
 
 /// Hands lines on until the other side closes its end.

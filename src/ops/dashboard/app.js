@@ -10,8 +10,9 @@ const SILENCE_MS = 5_000;
 const RECONNECT_MS = 3_000;
 /** A stream that is open and silent for so long is dead, whatever the browser believes. */
 const DEAD_MS = 12_000;
-const HOUR = 3600;
-const QUARTER = 900;
+/** The spans that the charts can show, in seconds. */
+const RANGES = [300, 900, 3600];
+const HOUR = RANGES.at(-1);
 const STATE_TONES = { normal: 'good', retreat: 'bad', recover: 'warn' };
 const PRIORITIES = ['urgent', 'high', 'normal', 'low'];
 
@@ -198,6 +199,12 @@ function setRange(seconds) {
   drawCharts();
 }
 
+/** Unless somebody chose: as narrow as the history allows. A young one would be a sliver at the edge of the hour. */
+function fitRange() {
+  const age = state.points.length ? state.points.at(-1).at - state.points[0].at : 0;
+  setRange(state.chosen ?? RANGES.find(range => age < range) ?? HOUR);
+}
+
 /** A point as an object; the history names the columns. */
 const point = values => Object.fromEntries(state.columns.map((name, i) => [name, values[i]]));
 
@@ -208,9 +215,7 @@ async function loadHistory() {
     state.step = history.step_seconds;
     state.columns = history.columns;
     state.points = history.points.map(point);
-    // A young history would be a sliver at the edge of the hour.
-    const first = state.points[0]?.at ?? 0;
-    setRange(state.chosen ?? (first > (state.points.at(-1)?.at ?? 0) - QUARTER ? QUARTER : HOUR));
+    fitRange();
   } catch { /* the stream brings points too; the next connection asks again */ }
 }
 
@@ -220,6 +225,7 @@ function addPoint(values) {
   if (newest.at <= (state.points.at(-1)?.at ?? 0)) return false;
   state.points.push(newest);
   state.points = state.points.filter(p => p.at > newest.at - HOUR);
+  fitRange();
   return true;
 }
 

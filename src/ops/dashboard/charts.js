@@ -125,8 +125,9 @@ export class Chart {
   }
 
   drawTimes(x) {
-    // Whole minutes: three labels where it is narrow, five or six where it is wide.
-    const every = this.width < 420 ? this.range / 3 : this.range / (this.range % 360 ? 5 : 6);
+    // Whole minutes: three labels where it is narrow, six at most where it is wide.
+    const most = this.width < 420 ? 3 : 6;
+    const every = [60, 120, 180, 300, 600, 1200].find(seconds => this.range / seconds <= most);
     for (let at = Math.ceil((this.now - this.range) / every) * every; at <= this.now; at += every) {
       const place = x(at);
       if (place < EDGE.left + 12 || place > this.width - EDGE.right - 12) continue;

@@ -36,7 +36,7 @@ pub struct Gauges {
     pub connections: u64,
     /// Bound on client connections.
     pub connections_max: u64,
-    /// Whether the readiness probe succeeds.
+    /// Whether the upstream can be reached.
     pub healthy: bool,
     /// Time since the start.
     pub uptime: Duration,
@@ -44,6 +44,8 @@ pub struct Gauges {
     pub pace: Pace,
     /// The configured rate, requests a minute.
     pub base_rpm: f64,
+    /// The rate below which the retreat never goes, requests a minute.
+    pub floor_rpm: u32,
     /// Share of the upstream's answers in the last 60 s that refused the key.
     pub upstream_429_rate: f64,
     /// Models on hold.
@@ -73,6 +75,7 @@ pub(super) struct Scraped {
     retreats: IntCounter,
     floors: IntCounter,
     base_rate: Gauge,
+    floor_rate: Gauge,
     effective_rate: Gauge,
     upstream_429_rate: Gauge,
     models_held: Gauge,
@@ -111,6 +114,7 @@ impl Scraped {
             retreats: build.counter(&names::RETREATS)?,
             floors: build.counter(&names::RETREAT_FLOORS)?,
             base_rate: build.gauge(&names::BASE_RATE)?,
+            floor_rate: build.gauge(&names::FLOOR_RATE)?,
             effective_rate: build.gauge(&names::EFFECTIVE_RATE)?,
             upstream_429_rate: build.gauge(&names::UPSTREAM_429_RATE)?,
             models_held: build.gauge(&names::MODELS_HELD)?,
@@ -150,6 +154,7 @@ impl Scraped {
         raise(&self.retreats, g.retreats_total);
         raise(&self.floors, g.floors_total);
         self.base_rate.set(g.base_rpm);
+        self.floor_rate.set(f64::from(g.floor_rpm));
         self.effective_rate.set(g.pace.effective_rpm);
         self.upstream_429_rate.set(g.upstream_429_rate);
         set_count(&self.models_held, g.models_held);

@@ -143,9 +143,11 @@ fn reloads_are_counted_by_result_and_the_last_good_one_is_dated() {
     let metrics = metrics();
     metrics.reload_failed();
     assert!(text(&metrics).contains("sidecar_config_last_reload_success_timestamp_seconds 1700000000\n"));
+    assert!(text(&metrics).contains("sidecar_config_last_reload_successful 0\n"));
     metrics.reloaded(Duration::from_secs(1_700_000_060));
     let text = text(&metrics);
     assert!(text.contains("sidecar_config_last_reload_success_timestamp_seconds 1700000060\n"));
+    assert!(text.contains("sidecar_config_last_reload_successful 1\n"));
     assert!(text.contains("sidecar_config_reloads_total{result=\"failure\"} 1\n"));
     assert!(text.contains("sidecar_config_reloads_total{result=\"success\"} 1\n"));
 }
