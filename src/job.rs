@@ -19,14 +19,32 @@ use std::time::Duration;
 
 /// One client request on its way.
 pub struct Job {
-    /// Unique in this process.
-    pub id: u64,
+    /// What the front found out about it.
+    pub facts: Facts,
     /// The request's head as it came.
     pub head: Head,
     /// Length of its body in bytes.
     pub bytes_in: u64,
     /// The request's body, with what it takes of the memory budget; gone once it cannot be needed again.
     pub body: Option<Body>,
+    /// Time spent waiting for tickets so far.
+    pub queued: Duration,
+    /// When it last began to wait.
+    pub waiting_since: Moment,
+    /// How often it was sent upstream.
+    pub attempts: u32,
+    /// A pooled connection failed it: the next attempt takes a fresh one.
+    pub needs_fresh_connection: bool,
+    /// What it did upstream, for its record.
+    pub upstream: UpstreamCourse,
+    line: Line,
+    journal: Arc<Journal>,
+}
+
+/// What the front found out about a request.
+pub struct Facts {
+    /// Unique in this process.
+    pub id: u64,
     /// What the answer's `X-Request-Id` will be unless the upstream sends one.
     pub request_id: String,
     /// Who sent it.
@@ -45,18 +63,6 @@ pub struct Job {
     pub arrived: Moment,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
-    /// Time spent waiting for tickets so far.
-    pub queued: Duration,
-    /// When it last began to wait.
-    pub waiting_since: Moment,
-    /// How often it was sent upstream.
-    pub attempts: u32,
-    /// A pooled connection failed it: the next attempt takes a fresh one.
-    pub needs_fresh_connection: bool,
-    /// What it did upstream, for its record.
-    pub upstream: UpstreamCourse,
-    line: Line,
-    journal: Arc<Journal>,
 }
 
 /// A request's body in memory.
@@ -94,52 +100,17 @@ impl Line {
     }
 }
 
-/// What the front knows of a new request when it becomes a job.
-pub struct Origin {
-    /// See [`Job::id`].
-    pub id: u64,
-    /// See [`Job::request_id`].
-    pub request_id: String,
-    /// See [`Job::client`].
-    pub client: Arc<str>,
-    /// See [`Job::model`].
-    pub model: Option<Arc<str>>,
-    /// See [`Job::priority`].
-    pub priority: Priority,
-    /// See [`Job::route`].
-    pub route: Route,
-    /// See [`Job::destination`].
-    pub destination: Destination,
-    /// See [`Job::page`].
-    pub page: Option<Box<str>>,
-    /// See [`Job::arrived`].
-    pub arrived: Moment,
-    /// See [`Job::deadline`].
-    pub deadline: Moment,
-}
-
 impl Job {
     /// A job for a complete request.
     #[must_use]
-    pub fn new(origin: Origin, head: Head, body: Body, line: Line, journal: Arc<Journal>) -> Job {
-        let Origin { id, request_id, client, model, priority, route, destination, page, arrived, deadline } =
-            origin;
+    pub fn new(facts: Facts, head: Head, body: Body, line: Line, journal: Arc<Journal>) -> Job {
         Job {
-            id,
+            waiting_since: facts.arrived,
+            facts,
             head,
             bytes_in: body.bytes.len() as u64,
             body: Some(body),
-            request_id,
-            client,
-            model,
-            priority,
-            route,
-            destination,
-            page,
-            arrived,
-            deadline,
             queued: Duration::ZERO,
-            waiting_since: arrived,
             attempts: 0,
             needs_fresh_connection: false,
             upstream: UpstreamCourse::default(),
@@ -230,7 +201,7 @@ impl Job {
             outcome,
             message,
             retry_after,
-            request_id: &self.request_id,
+            request_id: &self.facts.request_id,
             extra_fields: &extra_fields,
             keep_alive: keep,
             head_only: self.head.method() == "HEAD",
@@ -244,27 +215,27 @@ impl Job {
     #[must_use]
     pub fn own_fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
-        if self.route == Route::Limited {
+        if self.facts.route == Route::Limited {
             fields.push(("x-sidecar-queue-ms", self.queued.as_millis().to_string()));
             fields.push(("x-sidecar-attempts", self.attempts.to_string()));
         }
-        fields.extend(self.page.iter().flat_map(|origin| cors_fields(origin)));
+        fields.extend(self.facts.page.iter().flat_map(|origin| cors_fields(origin)));
         fields
     }
 
     fn close_books(&self, outcome: Outcome) {
         self.journal.close(&Record {
-            request_id: &self.request_id,
-            client: &self.client,
-            route: self.route,
-            priority: self.priority,
-            model: self.model.as_deref(),
+            request_id: &self.facts.request_id,
+            client: &self.facts.client,
+            route: self.facts.route,
+            priority: self.facts.priority,
+            model: self.facts.model.as_deref(),
             method: self.head.method(),
             path: self.head.path(),
             outcome,
             queue: self.queued,
             upstream: self.upstream.latency,
-            total: self.journal.now().since(self.arrived),
+            total: self.journal.now().since(self.facts.arrived),
             attempts: self.attempts,
             bytes_in: self.bytes_in,
             bytes_out: self.upstream.bytes_out,

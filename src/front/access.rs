@@ -1,7 +1,7 @@
 //! Who may use the sidecar: client tokens, browsers' origins, and what counts as local.
 
 use crate::config::{Clients, Secret};
-use crate::front::route::bearer;
+use crate::front::identity::bearer;
 use crate::http::Head;
 use std::net::IpAddr;
 use subtle::{Choice, ConstantTimeEq};
@@ -148,16 +148,7 @@ pub fn preflight_fields(head: &Head, origin: &str) -> Vec<(&'static str, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Bounds, RequestReader, Step};
-
-    fn head(fields: &str) -> Head {
-        let mut reader = RequestReader::default();
-        reader.feed(format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes());
-        match reader.step(&Bounds { max_body_bytes: 0 }).unwrap() {
-            Step::Complete(request) => request.head,
-            Step::NeedMore { .. } => unreachable!("the head is complete"),
-        }
-    }
+    use crate::http::samples::head;
 
     fn clients(tokens: &[(&str, &str)], origins: &[&str]) -> Clients {
         Clients {

@@ -3,6 +3,7 @@
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::front::access::{self, Denied};
+use crate::front::identity;
 use crate::front::link::Link;
 use crate::front::listen::Door;
 use crate::front::memory::{Budget, Share};
@@ -10,7 +11,7 @@ use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
-use crate::job::{Body, Job, Line, Origin};
+use crate::job::{Body, Facts, Job, Line};
 use crate::limiter::thread::{Command, Intakes};
 use crate::ops::journal::Journal;
 use crate::ops::pages::{Pages, Reply};
@@ -142,7 +143,7 @@ impl Intake {
 
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
-        let request_id = route::new_request_id();
+        let request_id = identity::new_request_id();
         self.wiring.journal.close(&Record::of_no_request(
             &request_id,
             &peer.to_canonical().to_string(),
@@ -162,7 +163,7 @@ impl Intake {
 
     fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>) -> Handled {
         let outcome = Outcome::Invalid(denied.status);
-        let request_id = route::request_id(head);
+        let request_id = identity::request_id(head);
         let peer = from.peer.to_canonical().to_string();
         self.wiring.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
         let mut fields: Vec<(&str, String)> = Vec::new();
@@ -220,10 +221,10 @@ impl Intake {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let class = route::classify(&head, &body, &config);
         let body = Body { bytes: strip(body, class.strip), share: body_share };
-        let origin = Origin {
+        let facts = Facts {
             id,
-            request_id: route::request_id(&head),
-            client: pass.client.unwrap_or_else(|| route::client(&head, from.peer)).into(),
+            request_id: identity::request_id(&head),
+            client: pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into(),
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
@@ -234,11 +235,11 @@ impl Intake {
         };
         from.link.lend(from.unread);
         let line = Line::new(from.link.clone(), leftover);
-        let job = Job::new(origin, head, body, line, self.wiring.journal.clone());
+        let job = Job::new(facts, head, body, line, self.wiring.journal.clone());
         if self.wiring.draining.load(Ordering::SeqCst) {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
-            match job.route {
+            match job.facts.route {
                 Route::Limited => self.wiring.limiter.arrive(job),
                 Route::PassThrough => {
                     // Nobody counts how long a pass-through request waits, so none does.

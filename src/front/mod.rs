@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod event_loop;
+pub mod identity;
 pub mod intake;
 pub mod link;
 pub mod listen;

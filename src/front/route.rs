@@ -1,6 +1,7 @@
-//! Decides where a request goes: whether it draws on the NVIDIA quota, with which priority, for whom and for how long.
+//! Decides where a request goes: whether it draws on the NVIDIA quota, with which priority and for how long.
 
 use crate::config::{Config, LimitUnmatched};
+use crate::front::identity::cut;
 use crate::http::Head;
 use crate::priority::Priority;
 use crate::record::Route;
@@ -9,7 +10,6 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -34,9 +34,6 @@ pub enum Destination {
     /// `passthrough_url`; where it is not set, `upstream_url` too.
     Other,
 }
-
-/// The longest agent name that is kept; the rest is cut.
-const MAX_CLIENT_NAME: usize = 64;
 
 /// The longest model name that is kept for the limiter and the log.
 const MAX_MODEL_NAME: usize = 128;
@@ -103,14 +100,6 @@ fn unmatched(head: &Head, model: Option<String>, config: &Config) -> Class {
 
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-fn cut(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }
 
 /// Whether this is an inference POST. Spellings that servers take for the same path (a doubled or trailing slash,
@@ -219,72 +208,11 @@ pub fn patience(head: &Head, most: Duration) -> Duration {
         .max(HANDOVER)
 }
 
-/// Who sent the request: `X-Agent-Id`, else its alias `X-Gateway-Fairness-Id`, else a hash of the client's own bearer
-/// token, else its address. Bounded in length and printable, since it goes into the log.
-#[must_use]
-pub fn client(head: &Head, peer: IpAddr) -> String {
-    let named = head.field("x-agent-id").or_else(|| head.field("x-gateway-fairness-id"));
-    if let Some(name) = named.map(printable).filter(|n| !n.is_empty()) {
-        return name;
-    }
-    match head.field("authorization").and_then(bearer) {
-        Some(token) => {
-            let digest = ring::digest::digest(&ring::digest::SHA256, token);
-            let mut name = String::from("key-");
-            for byte in &digest.as_ref()[..6] {
-                name.push_str(&format!("{byte:02x}"));
-            }
-            name
-        }
-        None => peer.to_canonical().to_string(),
-    }
-}
-
-/// The token of a `Bearer` credential (RFC 6750 §2.1; the scheme's name in any case, RFC 9110 §11.1).
-#[must_use]
-pub fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.trim_ascii().split_at_checked(7)?;
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.trim_ascii().is_empty()).then(|| token.trim_ascii())
-}
-
-fn printable(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value.trim_ascii());
-    let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    cut(clean, MAX_CLIENT_NAME)
-}
-
-/// The request id to answer with when the upstream sends none: the client's `X-Request-Id` if it is short and plain,
-/// else a new one.
-#[must_use]
-pub fn request_id(head: &Head) -> String {
-    head.field("x-request-id")
-        .filter(|v| !v.is_empty() && v.len() <= 128 && v.iter().all(u8::is_ascii_graphic))
-        .map_or_else(new_request_id, |v| String::from_utf8_lossy(v).into_owned())
-}
-
-/// A request id of the sidecar's own.
-#[must_use]
-pub fn new_request_id() -> String {
-    format!("req_{:032x}", fastrand::u128(..))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::BaseUrl;
-    use crate::http::{Bounds, Request, RequestReader, Step};
-
-    fn request(method: &str, path: &str, fields: &str, body: &str) -> Request {
-        let mut reader = RequestReader::default();
-        let length = body.len();
-        let text =
-            format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}");
-        reader.feed(text.as_bytes());
-        match reader.step(&Bounds { max_body_bytes: 1 << 20 }).unwrap() {
-            Step::Complete(request) => request,
-            Step::NeedMore { .. } => unreachable!("the request is complete"),
-        }
-    }
+    use crate::http::samples::request;
 
     fn class_of(path: &str, body: &str, config: &Config) -> Class {
         let request = request("POST", path, "", body);
@@ -404,29 +332,5 @@ mod tests {
         for ignored in ["9999", "-1", "NaN", "inf", "soon", ""] {
             assert_eq!(of(ignored), most, "{ignored}");
         }
-    }
-
-    #[test]
-    fn a_client_is_named_by_its_id_else_its_key_else_its_address() {
-        let peer: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
-        let of = |fields: &str| client(&request("GET", "/", fields, "").head, peer);
-        assert_eq!(of("X-Agent-Id: researcher\r\n"), "researcher");
-        assert_eq!(of("X-Gateway-Fairness-Id: team-a\r\n"), "team-a");
-        assert_eq!(of(""), "10.0.0.7");
-        let key = of("Authorization: Bearer nvapi-secret\r\n");
-        assert!(key.starts_with("key-") && key.len() == 16 && !key.contains("secret"), "{key}");
-        assert_ne!(key, of("Authorization: Bearer nvapi-other\r\n"));
-        let long = of(&format!("X-Agent-Id: {}\r\n", "é".repeat(500)));
-        assert!(long.len() <= MAX_CLIENT_NAME, "{}", long.len());
-    }
-
-    #[test]
-    fn a_request_id_of_the_client_is_kept_when_it_is_short_and_plain() {
-        let of =
-            |value: &str| request_id(&request("GET", "/", &format!("X-Request-Id: {value}\r\n"), "").head);
-        assert_eq!(of("abc-123"), "abc-123");
-        assert!(of(&"x".repeat(129)).starts_with("req_"));
-        assert!(of("with blank").starts_with("req_"));
-        assert_ne!(new_request_id(), new_request_id());
     }
 }

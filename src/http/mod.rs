@@ -11,6 +11,8 @@ pub mod headers;
 mod malformed;
 mod reply;
 pub mod request;
+#[cfg(test)]
+pub(crate) mod samples;
 mod scan;
 pub mod server;
 mod target;

@@ -1,6 +1,6 @@
 //! The limiter: which request may go upstream, and when.
 //!
-//! All files but [`thread`], [`board`] and [`state_file`] are pure: no thread, no socket, no clock; `now` is handed in.
+//! All files but [`thread`], [`permit`], [`board`] and [`state_file`] are pure: no thread, no socket, no clock; `now` is handed in.
 //! [`gate`] is all of them as one, and what a shell (the limiter thread, the simulator) drives:
 //!
 //! ```text
@@ -22,6 +22,7 @@ pub mod gate;
 pub mod hold;
 pub mod lanes;
 pub mod models;
+pub mod permit;
 pub mod rate;
 pub mod retreat;
 pub mod settings;

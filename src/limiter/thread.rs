@@ -5,9 +5,10 @@
 
 use crate::clock::{Clock, Moment};
 use crate::job::Job;
-use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused, Report, Ticket};
+use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::board::Board;
 use crate::limiter::gate::{Gate, Unfit};
+use crate::limiter::permit::{Dispatch, Feedback, Permit};
 use crate::limiter::settings::Settings;
 use crate::limiter::snapshot::WaitingJob;
 use crate::limiter::state_file::StateFile;
@@ -40,67 +41,6 @@ pub enum Command {
     CloseAt(Moment),
 }
 
-/// A job with its ticket, on its way to a worker.
-pub struct Dispatch {
-    /// The job.
-    pub job: Job,
-    /// Its ticket and slot.
-    pub permit: Permit,
-}
-
-/// A ticket and the slot that goes with it. The slot is free again when the permit is dropped.
-pub struct Permit {
-    ticket: Ticket,
-    candidate: Candidate,
-    reports: Sender<Feedback>,
-    report: Option<Report>,
-    returned: Option<(Job, Option<Moment>)>,
-}
-
-impl Permit {
-    /// The request is about to be sent: from here on a permit that is dropped without a word does not give its ticket back.
-    pub fn begin(&mut self) {
-        self.report = None;
-    }
-
-    /// Tells at once what became of the ticket; the slot stays taken.
-    pub fn report(&mut self, report: Report) {
-        self.send(Some(report), None, false);
-    }
-
-    /// Tells what became of the ticket together with the end of the slot, in one message when the permit is dropped.
-    pub fn report_at_end(&mut self, report: Report) {
-        self.report = Some(report);
-    }
-
-    /// Gives the job back to the head of its queue, to be sent again, not before a moment if one is given.
-    pub fn give_back(mut self, job: Job, report: Report, not_before: Option<Moment>) {
-        self.report = Some(report);
-        self.returned = Some((job, not_before));
-    }
-
-    fn send(&self, report: Option<Report>, returned: Option<(Candidate, Job, Option<Moment>)>, done: bool) {
-        // Fails only when the limiter has ended; a returned job then answers as it is dropped.
-        let _ = self.reports.send(Feedback { ticket: self.ticket, report, returned, done });
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let returned =
-            self.returned.take().map(|(job, not_before)| (self.candidate.clone(), job, not_before));
-        let report = self.report.take();
-        self.send(report, returned, true);
-    }
-}
-
-struct Feedback {
-    ticket: Ticket,
-    report: Option<Report>,
-    returned: Option<(Candidate, Job, Option<Moment>)>,
-    done: bool,
-}
-
 /// The way to the limiter, for everybody else.
 #[derive(Clone)]
 pub struct Intakes {
@@ -111,7 +51,7 @@ pub struct Intakes {
 impl Intakes {
     /// A limited request has come.
     pub fn arrive(&self, job: Job) {
-        if let Err(unsent) = self.arrivals[job.priority.index()].send(job) {
+        if let Err(unsent) = self.arrivals[job.facts.priority.index()].send(job) {
             unsent.0.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", None);
         }
     }
@@ -245,12 +185,12 @@ impl Limiter {
             return job.abandon();
         }
         let candidate = Candidate {
-            id: job.id,
-            priority: job.priority,
-            client: job.client.clone(),
-            model: job.model.clone(),
-            arrived: job.arrived,
-            deadline: job.deadline,
+            id: job.facts.id,
+            priority: job.facts.priority,
+            client: job.facts.client.clone(),
+            model: job.facts.model.clone(),
+            arrived: job.facts.arrived,
+            deadline: job.facts.deadline,
             bytes: job.held_bytes(),
         };
         match self.gate.offer(candidate, job, now) {
@@ -350,13 +290,7 @@ impl Limiter {
             match self.gate.next(now) {
                 Next::Release { mut job, candidate, ticket } => {
                     job.end_wait(now);
-                    let permit = Permit {
-                        ticket,
-                        candidate,
-                        reports: self.report_to.clone(),
-                        report: Some(Report::Unsent),
-                        returned: None,
-                    };
+                    let permit = Permit::new(ticket, candidate, self.report_to.clone());
                     if job.is_abandoned() {
                         job.abandon();
                     } else {

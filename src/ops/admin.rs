@@ -2,7 +2,7 @@
 
 use crate::config::Secret;
 use crate::front::access::{is_local_host, is_local_origin, same};
-use crate::front::route::bearer;
+use crate::front::identity::bearer;
 use crate::http::Head;
 use crate::ops::pages::Page;
 use std::net::IpAddr;

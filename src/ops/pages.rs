@@ -2,9 +2,9 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
+use crate::front::identity;
 use crate::front::intake::Source;
 use crate::front::listen::Door;
-use crate::front::route;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
 use crate::ops::admin::{self, Admission};
@@ -60,7 +60,7 @@ impl Page {
     /// The whole answer to the request with this head.
     #[must_use]
     pub fn to_bytes(&self, head: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
-        let request_id = route::request_id(head);
+        let request_id = identity::request_id(head);
         let fields: Vec<_> =
             [("x-request-id", request_id.as_str())].into_iter().chain(self.fields.iter().copied()).collect();
         let head_only = head.method() == "HEAD";

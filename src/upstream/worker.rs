@@ -6,7 +6,7 @@ use crate::http::error::delay_seconds;
 use crate::job::Job;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::board::Board;
-use crate::limiter::thread::{Dispatch, Permit};
+use crate::limiter::permit::{Dispatch, Permit};
 use crate::ops::journal::Journal;
 use crate::ops::metrics::RetryReason;
 use crate::outcome::Outcome;
@@ -146,7 +146,7 @@ impl Courier {
 
     fn attempt(&self, job: &mut Job) -> Result<Arrived, (Failure, Traffic)> {
         let config = self.live.snapshot();
-        let (base, key) = forward::target(job.destination, &config);
+        let (base, key) = forward::target(job.facts.destination, &config);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
         let unsendable = |_| (Failure::Unsendable, Traffic::default());
         // A client token opens the sidecar and is nobody else's business.
@@ -182,7 +182,7 @@ impl Courier {
             }
             Err(error) => {
                 let failure = Failure::of(&error, traffic, hangup.is_cancelled());
-                log::debug!(request_id = job.request_id.as_str(); "attempt {} failed: {error}", job.attempts);
+                log::debug!(request_id = job.facts.request_id.as_str(); "attempt {} failed: {error}", job.attempts);
                 job.upstream.latency = None;
                 job.upstream.error = (failure != Failure::ClientGone).then(|| failure.error());
                 Err((failure, traffic))
@@ -226,10 +226,10 @@ impl Courier {
         let mut fields = job.own_fields();
         match header(&response, "x-request-id") {
             // What the client is told is what the log says.
-            Some(id) => job.request_id = String::from_utf8_lossy(id).into_owned(),
-            None => fields.push(("x-request-id", job.request_id.clone())),
+            Some(id) => job.facts.request_id = String::from_utf8_lossy(id).into_owned(),
+            None => fields.push(("x-request-id", job.facts.request_id.clone())),
         }
-        if job.route == Route::Limited && response.status().as_u16() == 429 {
+        if job.facts.route == Route::Limited && response.status().as_u16() == 429 {
             fields.push(("retry-after", self.retry_after(&response).to_string()));
         }
         let (parts, body) = response.into_parts();
@@ -280,13 +280,13 @@ impl Courier {
             attempts: job.attempts,
             max_attempts: config.upstream.max_attempts,
             now: self.clock.now(),
-            deadline: job.deadline,
+            deadline: job.facts.deadline,
         }
     }
 
     fn retried(&self, job: &Job, reason: RetryReason, error: UpstreamError) {
-        log::debug!(request_id = job.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
-        self.journal.metrics().retried(job.route, reason, error);
+        log::debug!(request_id = job.facts.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
+        self.journal.metrics().retried(job.facts.route, reason, error);
     }
 
     fn is_stopping(&self) -> bool {
