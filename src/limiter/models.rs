@@ -61,7 +61,7 @@ struct Fading {
 
 impl Fading {
     fn at(self, now: Moment) -> f64 {
-        self.count * (-now.since(self.at).as_secs_f64() / MEMORY.as_secs_f64()).exp()
+        self.count * libm::exp(-now.since(self.at).as_secs_f64() / MEMORY.as_secs_f64())
     }
 
     fn add(&mut self, now: Moment) {

@@ -168,7 +168,7 @@ impl Window {
             return MARGIN;
         }
         let half_lives = now.since(self.learned_at).as_secs_f64() / MARGIN_HALF_LIFE.as_secs_f64();
-        MARGIN + duration_from_secs_f64(self.learned.as_secs_f64() * (-half_lives).exp2())
+        MARGIN + duration_from_secs_f64(self.learned.as_secs_f64() * libm::exp2(-half_lives))
     }
 
     /// An isolated refusal with this round trip came although the window was not over its limit.

@@ -114,7 +114,7 @@ impl Waits {
 
     /// Adds a wait.
     pub fn add(&mut self, wait: Duration) {
-        let step = whole(((wait.as_secs_f64() * 1000.0).max(1.0)).ln() / Waits::STEP.ln()) as usize;
+        let step = whole(libm::log((wait.as_secs_f64() * 1000.0).max(1.0)) / libm::log(Waits::STEP)) as usize;
         if self.counts.len() <= step {
             self.counts.resize(step + 1, 0);
         }
@@ -136,7 +136,7 @@ impl Waits {
             rest -= count as f64;
             if rest <= 0.0 {
                 let step = f64::from(u32::try_from(step).unwrap_or(u32::MAX));
-                return Some(if step == 0.0 { 0.0 } else { Waits::STEP.powf(step + 0.5) / 1000.0 });
+                return Some(if step == 0.0 { 0.0 } else { libm::pow(Waits::STEP, step + 0.5) / 1000.0 });
             }
         }
         None
