@@ -172,7 +172,8 @@ impl Courier {
                 Err((Failure::Broken, traffic))
             }
             Ok(response) => {
-                if response.status().as_u16() < 500 {
+                // What `passthrough_url` answers says nothing of the NVIDIA upstream.
+                if response.status().as_u16() < 500 && *base == config.upstream.url {
                     self.reached_at.store(answered_at.as_nanos(), Ordering::Relaxed);
                 }
                 let sent_at = traffic.sent_at.unwrap_or(began);
