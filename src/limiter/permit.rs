@@ -33,6 +33,19 @@ impl Permit {
         self.report = None;
     }
 
+    /// Tells the limiter, the first time that it is called, when the request was sent. Without it the window would keep the
+    /// place of a slow answer until the answer is there.
+    pub fn sent_teller(&self) -> impl FnMut(Moment) + use<> {
+        let (reports, ticket) = (self.reports.clone(), self.ticket);
+        let mut told = false;
+        move |at| {
+            if !std::mem::replace(&mut told, true) {
+                let report = Some(Report::Sent { at });
+                let _ = reports.send(Feedback { ticket, report, returned: None, done: false });
+            }
+        }
+    }
+
     /// Tells at once what became of the ticket; the slot stays taken.
     pub fn report(&mut self, report: Report) {
         self.send(Some(report), None, false);
@@ -73,4 +86,35 @@ pub(super) struct Feedback {
     pub(super) returned: Option<(Candidate, Job, Option<Moment>)>,
     /// Its slot is free again.
     pub(super) done: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::priority::Priority;
+    use crossbeam_channel::unbounded;
+
+    #[test]
+    fn the_limiter_hears_once_when_the_request_was_sent_and_at_the_end_that_the_slot_is_free() {
+        let (reports, heard) = unbounded();
+        let ticket = Ticket { id: 7, granted_at: Moment::ZERO };
+        let candidate = Candidate {
+            id: 1,
+            priority: Priority::Normal,
+            client: "a".into(),
+            model: None,
+            arrived: Moment::ZERO,
+            deadline: Moment::NEVER,
+            bytes: 0,
+        };
+        let mut permit = Permit::new(ticket, candidate, reports);
+        permit.begin();
+        let mut sent = permit.sent_teller();
+        let at = Moment::from_secs_f64(1.0);
+        sent(at);
+        sent(Moment::from_secs_f64(2.0));
+        drop(permit);
+        let told: Vec<_> = heard.try_iter().map(|feedback| (feedback.report, feedback.done)).collect();
+        assert_eq!(told, [(Some(Report::Sent { at }), false), (None, true)]);
+    }
 }

@@ -114,6 +114,15 @@ impl Call {
         });
     }
 
+    /// As [`Call::before_waiting`], with the moment at which the request was sent.
+    pub fn once_sent(&self, mut act: impl FnMut(Moment) + 'static) {
+        self.before_waiting(Box::new(move || {
+            let sent_at = RUNNING.with(|r| r.borrow().as_ref().and_then(|r| r.traffic.sent_at));
+            sent_at.into_iter().for_each(&mut act);
+            Ok(())
+        }));
+    }
+
     /// What the transport has seen so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

@@ -100,7 +100,7 @@ impl Courier {
             return job.abandon();
         }
         permit.begin();
-        match self.attempt(&mut job) {
+        match self.attempt(&mut job, Some(&permit)) {
             Ok(arrived) => self.judge(job, permit, arrived),
             Err((failure, traffic)) => {
                 let report = match traffic.sent_at {
@@ -132,11 +132,11 @@ impl Courier {
         if job.is_abandoned() {
             return job.abandon();
         }
-        let mut result = self.attempt(&mut job);
+        let mut result = self.attempt(&mut job, None);
         if let Err((Failure::Stale, _)) = result {
             self.retried(&job, RetryReason::StaleConnection, UpstreamError::Broken);
             job.needs_fresh_connection = true;
-            result = self.attempt(&mut job);
+            result = self.attempt(&mut job, None);
         }
         match result {
             Ok(arrived) => self.deliver(job, arrived, Vec::new(), None),
@@ -144,7 +144,7 @@ impl Courier {
         }
     }
 
-    fn attempt(&self, job: &mut Job) -> Result<Arrived, (Failure, Traffic)> {
+    fn attempt(&self, job: &mut Job, permit: Option<&Permit>) -> Result<Arrived, (Failure, Traffic)> {
         let config = self.live.snapshot();
         let (base, key) = forward::target(job.facts.destination, &config);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
@@ -156,6 +156,9 @@ impl Courier {
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
         let call = Call::begin(hangup.clone());
+        if let Some(permit) = permit {
+            call.once_sent(permit.sent_teller());
+        }
         let began = self.clock.now();
         let idle = job.needs_fresh_connection.then_some(Duration::ZERO);
         let result = if forward::has_content(&job.head, body) {
