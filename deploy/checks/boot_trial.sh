@@ -60,10 +60,10 @@ $install --binary /in/first | grep '^nothing to do$'
 passed 'a second run does nothing and restarts nothing'
 
 systemctl reload nvidia-sidecar
-cp -p /etc/nvidia-sidecar/nvidia-sidecar.yaml /root/
+cp -p /etc/nvidia-sidecar/nvidia-sidecar.yaml /var/tmp/
 echo 'no_such_key: 1' >>/etc/nvidia-sidecar/nvidia-sidecar.yaml
 if systemctl reload nvidia-sidecar; then exit 1; fi
-cp -p /root/nvidia-sidecar.yaml /etc/nvidia-sidecar/
+cp -p /var/tmp/nvidia-sidecar.yaml /etc/nvidia-sidecar/
 until_true [ "$(systemctl is-active nvidia-sidecar)" = active ]
 [ "$(systemctl show --property=MainPID --value nvidia-sidecar)" = "$process" ]
 passed 'a good file reloads, a broken one fails the reload, and the process stays'

@@ -73,26 +73,6 @@ impl LiveConfig {
     pub fn replace(&self, config: Config) {
         *self.0.write() = Arc::new(config);
     }
-
-    /// Puts what `change` makes of the running configuration in place, or nothing when it fails. No other change comes
-    /// between.
-    ///
-    /// # Errors
-    ///
-    /// What `change` returns.
-    pub fn try_update<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<Arc<Config>, E> {
-        let mut cell = self.0.write();
-        *cell = Arc::new(change(&cell)?);
-        Ok(Arc::clone(&cell))
-    }
-
-    /// Puts the live keys of `loaded` in place.
-    pub fn reload(&self, loaded: Config) -> Reloaded {
-        let mut cell = self.0.write();
-        let reloaded = reload(&cell, loaded);
-        *cell = Arc::new(reloaded.config.clone());
-        reloaded
-    }
 }
 
 #[cfg(test)]
@@ -109,10 +89,12 @@ mod tests {
     fn a_reload_applies_live_keys_and_names_those_that_need_a_restart() {
         let live = LiveConfig::new(Config::default());
         let before = live.snapshot();
-        let reloaded = live.reload(with(|config| {
+        let loaded = with(|config| {
             config.rate.rpm = 20;
             config.listen.port = 8000;
-        }));
+        });
+        let reloaded = reload(&before, loaded);
+        live.replace(reloaded.config.clone());
         let held = Held { key: "listen_port", running: "9190".into(), loaded: "8000".into() };
         assert_eq!((reloaded.changed, reloaded.held), (vec!["rate_rpm"], vec![held]));
         assert_eq!(*live.snapshot(), with(|config| config.rate.rpm = 20));
@@ -123,15 +105,5 @@ mod tests {
     fn the_same_configuration_again_changes_nothing() {
         let reloaded = reload(&Config::default(), Config::default());
         assert_eq!(reloaded, Reloaded { config: Config::default(), changed: vec![], held: vec![] });
-    }
-
-    #[test]
-    fn an_update_that_fails_changes_nothing() {
-        let live = LiveConfig::new(Config::default());
-        assert_eq!(live.try_update(|_| Err("no")), Err("no"));
-        assert_eq!(*live.snapshot(), Config::default());
-        let updated = live.try_update(|_| Ok::<_, ()>(with(|config| config.queue.max_size = 9)));
-        assert_eq!(updated.expect("valid").queue.max_size, 9);
-        assert_eq!(live.snapshot().queue.max_size, 9);
     }
 }
