@@ -26,8 +26,12 @@ use crate::lifecycle::Threads;
 use crate::service::Log;
 
 /// What the HTTP side may cost: Alertmanager, Prometheus, a health check and an operator.
-const LIMITS: Limits =
-    Limits { max_connections: 32, max_body_bytes: 1024 * 1024, timeout: Duration::from_secs(60) };
+const LIMITS: Limits = Limits {
+    max_connections: 32,
+    max_body_bytes: 1024 * 1024,
+    idle: Duration::from_secs(60),
+    transfer: Duration::from_secs(10),
+};
 
 /// The bounds on sending.
 #[derive(Clone, Copy, Debug)]

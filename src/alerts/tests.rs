@@ -52,7 +52,8 @@ impl Feishu {
         let (post, posts) = unbounded();
         let script = Arc::new(Mutex::new(VecDeque::new()));
         let replies = Arc::clone(&script);
-        let limits = Limits { max_connections: 8, max_body_bytes: 20_000, timeout: PATIENCE };
+        let limits =
+            Limits { max_connections: 8, max_body_bytes: 20_000, idle: PATIENCE, transfer: PATIENCE };
         let server = Server::start("feishu", listener(), limits, Clock::start(), move |request, reply| {
             let body = serde_json::from_slice(&request.body).unwrap_or_default();
             let answer = replies.lock().pop_front().unwrap_or(SUCCESS);
