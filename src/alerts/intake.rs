@@ -12,8 +12,8 @@ use super::queue::Offer;
 use super::webhook;
 use crate::clock::Clock;
 use crate::config::Secret;
-use crate::front::access::same;
-use crate::front::identity::bearer;
+use crate::downstream::access::same;
+use crate::downstream::identity::bearer;
 use crate::http::{Head, Request};
 
 /// Answers requests. It never waits for a receiver.
