@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig, Reloaded};
-use crate::control::{Control, Refusal, limiter_settings};
+use crate::control::{Control, Refusal};
 use crate::front::event_loop::{EventLoop, LoopHandle, OpenConnections, Order};
 use crate::front::intake::{Intake, Wiring};
 use crate::front::listen::{self, Door, Handed};
@@ -147,11 +147,11 @@ impl Sidecar {
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let (fronts, threads) = (Threads::default(), Threads::default());
-        let gate = Gate::new(limiter_settings(&config), clock.now());
+        let gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Board::new(gate.snapshot(clock.now())));
         let agents = Agents::new(&config.agents, clock.now());
         let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
-        let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
+        let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
         let courier = Arc::new(
@@ -357,7 +357,7 @@ fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, StartError> {
 /// As many client connections as there are descriptors, each worker's upstream connection set aside.
 fn most_connections(config: &Config) -> usize {
     let descriptors = lifecycle::raise_descriptor_limit();
-    let upstream = config.upstream.max_in_flight + config.passthrough.max_in_flight;
+    let upstream = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let most = descriptors.saturating_sub(OTHER_DESCRIPTORS + upstream).max(descriptors / 4);
     if most < config.front.max_connections {
         log::warn!(

@@ -25,7 +25,6 @@ pub mod models;
 pub mod permit;
 pub mod rate;
 pub mod retreat;
-pub mod settings;
 pub mod share;
 pub mod snapshot;
 pub mod state_file;

@@ -4,12 +4,12 @@
 //! sends on what the gate releases. All decisions are the gate's.
 
 use crate::clock::{Clock, Moment};
+use crate::config::limiter::Settings;
 use crate::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::board::Board;
 use crate::limiter::gate::{Gate, Unfit};
 use crate::limiter::permit::{Dispatch, Feedback, Permit};
-use crate::limiter::settings::Settings;
 use crate::limiter::snapshot::WaitingJob;
 use crate::limiter::state_file::StateFile;
 use crate::outcome::Outcome;
