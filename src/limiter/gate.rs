@@ -12,7 +12,7 @@ use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::bucket::Bucket;
 use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
-use super::feedback::{Flight, Lesson, Suspicion};
+use super::flight::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
 use super::lanes::{Lanes, Stand};
 use super::models::Models;

@@ -221,7 +221,7 @@ fn a_queue_bound_below_the_present_depth_is_refused_with_both_numbers() {
     let _waiting: Vec<Client> = (1..=3).map(|depth| sidecar.queue(chat("waits"), depth)).collect();
     let mut config = (*sidecar.app().config()).clone();
     config.limiter.queue.max_size = 2;
-    let error = sidecar.app().reload(config).expect_err("it does not fit").to_string();
+    let error = sidecar.app().reload(&config).expect_err("it does not fit").to_string();
     assert!(error.contains('2') && error.contains('3'), "{error}");
     assert_eq!(sidecar.status()["queue"]["max_size"], 500);
 }

@@ -83,7 +83,7 @@ impl Sidecar {
     pub(crate) fn reload(&self, change: impl FnOnce(&mut Config)) {
         let mut config = Config::clone(&self.app().config());
         change(&mut config);
-        self.app().reload(config).expect("a configuration that fits");
+        self.app().reload(&config).expect("a configuration that fits");
     }
 
     /// Stops it and tells how that went.

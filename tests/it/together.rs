@@ -69,7 +69,7 @@ fn eight_threads_at_once_for_a_second_and_nothing_is_lost() {
                     config.limiter.max_in_flight = if turn % 2 == 0 { 4 } else { 32 };
                     config.limiter.queue.full_policy =
                         if turn % 3 == 0 { QueueFullPolicy::Reject } else { QueueFullPolicy::Passthrough };
-                    sidecar.app().reload(config).expect("it fits");
+                    sidecar.app().reload(&config).expect("it fits");
                 }
             });
         }
