@@ -7,13 +7,12 @@ use crate::downstream::source::Source;
 use crate::http::{Head, Request};
 use crate::ops::admin::{self, Admission};
 use crate::ops::admin_thread::AdminThread;
-use crate::ops::dashboard::{self, CONTENT_SECURITY_POLICY};
+use crate::ops::assets::{self, CONTENT_SECURITY_POLICY};
 use crate::ops::heartbeat;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, method_not_allowed, only};
 use crate::ops::page_request::PageRequest;
 use crate::ops::readiness::Readiness;
-use crate::telemetry::metrics::CONTENT_TYPE;
 use std::sync::Arc;
 
 /// What becomes of a request for a page.
@@ -98,9 +97,9 @@ impl Pages {
     pub fn reply(&self, kind: PageKind, request: Request, source: &Source<'_>, now: Moment) -> Reply {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
-        let page = match kind {
+        let page: Arc<Page> = match kind {
             PageKind::Health => only(reads, || self.overview.health(now)),
-            PageKind::Metrics => only(reads, || self.metrics(now)),
+            PageKind::Metrics => only(reads, || self.overview.metrics(now)),
             PageKind::Ready if reads => {
                 return self.later(request, source, |request| self.readiness.ask(request));
             }
@@ -108,20 +107,20 @@ impl Pages {
                 if self.overview.may_watch() {
                     return Reply::Watch(STREAM_HEAD.into());
                 }
-                Page::refusal(503, "too many viewers")
+                Page::refusal(503, "too many viewers").into()
             }
-            PageKind::Ready | PageKind::Stream => method_not_allowed(),
+            PageKind::Ready | PageKind::Stream => method_not_allowed().into(),
             PageKind::Status => only(reads, || self.overview.status(now)),
             PageKind::History => only(reads, || self.overview.history()),
             PageKind::Asset => only(reads, || asset(head.path())),
-            PageKind::Heartbeat => heartbeat::page(&request, self.overview.journal(), now),
+            PageKind::Heartbeat => heartbeat::page(&request, &self.overview.sources().journal, now).into(),
             PageKind::Admin => match self.admission(&request, source) {
                 Admission::Granted => {
                     return self.later(request, source, |request| self.admin.take(request));
                 }
-                Admission::Refused(page) => page,
+                Admission::Refused(page) => page.into(),
             },
-            PageKind::Unknown => Page::refusal(404, "this port serves /metrics and /health"),
+            PageKind::Unknown => Page::refusal(404, "this port serves /metrics and /health").into(),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
         Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
@@ -140,20 +139,10 @@ impl Pages {
         }
         admin::admit(head, source.peer, self.live.snapshot().admin_token.as_ref())
     }
-
-    fn metrics(&self, now: Moment) -> Page {
-        match self.overview.metrics(now) {
-            Ok(text) => Page::new(200, CONTENT_TYPE, text),
-            Err(error) => {
-                log::error!("the metrics cannot be written: {error}");
-                Page::refusal(500, "the metrics cannot be written")
-            }
-        }
-    }
 }
 
 fn asset(path: &str) -> Page {
-    match dashboard::asset(path) {
+    match assets::asset(path) {
         Some(asset) => Page::new(200, asset.content_type, asset.body)
             .with("content-security-policy", CONTENT_SECURITY_POLICY)
             .with("x-content-type-options", "nosniff")
