@@ -14,6 +14,7 @@ use crate::front::listen::{self, InheritedListeners};
 use crate::lifecycle::{self, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
@@ -206,6 +207,7 @@ impl Sidecar {
             overview: overview.clone(),
             readiness: readiness.clone(),
             admin,
+            admission: Admission::default(),
             clock,
         };
         let intake = Arc::new(Intake::new(IntakeParts {
