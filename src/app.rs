@@ -44,6 +44,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 /// How much of `drain_timeout` is kept for telling those who are left, at most.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long an event loop may take to answer; it answers within milliseconds while it turns.
+const LOOP_ANSWERS: Duration = Duration::from_secs(2);
+
 /// A sidecar that runs.
 pub struct Sidecar {
     live: Arc<LiveConfig>,
@@ -304,10 +307,14 @@ impl Sidecar {
         self.control.reload(loaded)
     }
 
-    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    /// Asks whether the limiter and the event loops answer. What asks does not keep the limiter alive, and finds a sidecar
+    /// well that is ending.
     pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
-        let control = Arc::downgrade(&self.control);
-        move || control.upgrade().is_none_or(|control| control.answers())
+        let (control, loops) = (Arc::downgrade(&self.control), self.loops.clone());
+        move || {
+            control.upgrade().is_none_or(|control| control.answers())
+                && loops.iter().all(|event_loop| event_loop.answers(LOOP_ANSWERS))
+        }
     }
 
     /// Counts a reload in the metrics.

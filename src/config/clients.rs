@@ -21,6 +21,9 @@ pub struct Clients {
     pub tokens: BTreeMap<String, Secret>,
     /// `cors_origins`, lower-case: browser origins that may call; empty means the local ones, `*` all.
     pub cors_origins: Vec<String>,
+    /// `allowed_hosts`, lower-case: names under which the operator's pages may be asked for, beside those that cannot be
+    /// public.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Section for Clients {
@@ -44,7 +47,37 @@ impl Section for Clients {
                 of: |c| &c.cors_origins,
                 text: "Browser origins that may call. None allows the local ones (localhost, 127.0.0.1, [::1], app://, file://, tauri://, vscode-webview://), `*` allows all.",
             }),
+            allowed_hosts: keys.key(&Row {
+                name: "allowed_hosts",
+                variable: Own,
+                reload: Live,
+                kind: List { most: MAX_WORDS, item: HostName },
+                default: Vec::new(),
+                of: |c| &c.allowed_hosts,
+                text: "Host names under which `/status`, `/metrics`, `/api/queue`, the dashboard and heartbeats may be asked for on `listen_port`, beside addresses, names without a dot, *.local, *.lan, *.internal and *.home.arpa.",
+            }),
         }
+    }
+}
+
+/// A host name as a `Host` field names it, without a port.
+struct HostName;
+
+impl Kind for HostName {
+    type Value = String;
+
+    fn read(&self, given: &Raw) -> Result<String, Misfit> {
+        let text = as_text(given).unwrap_or_default().to_ascii_lowercase();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if text.is_empty() || text.len() > 253 || !text.bytes().all(plain) {
+            let problem = format!("lists {}, which is not a host name", shown(given));
+            return Err(Misfit::new(problem, "list names such as llm.example.org, without scheme and port"));
+        }
+        Ok(text)
+    }
+
+    fn show(&self, value: &String) -> Raw {
+        Raw::Text(value.clone())
     }
 }
 

