@@ -13,6 +13,8 @@ use super::text::Token;
 
 /// Clients with a token of their own.
 const MAX_CLIENTS: usize = 1000;
+/// The longest name of a host (RFC 1035 section 2.3.4).
+const MAX_HOST: usize = 253;
 
 /// Who may use the sidecar.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,30 +56,9 @@ impl Section for Clients {
                 kind: List { most: MAX_WORDS, item: HostName },
                 default: Vec::new(),
                 of: |c| &c.allowed_hosts,
-                text: "Host names under which `/status`, `/metrics`, `/api/queue`, the dashboard and heartbeats may be asked for on `listen_port`, beside addresses, names without a dot, *.local, *.lan, *.internal and *.home.arpa.",
+                text: "Public names under which the operator's pages may be asked for: a `Host` that is neither an address, a name without a dot, nor under .local, .lan, .internal or .home.arpa is refused there unless it is listed.",
             }),
         }
-    }
-}
-
-/// A host name as a `Host` field names it, without a port.
-struct HostName;
-
-impl Kind for HostName {
-    type Value = String;
-
-    fn read(&self, given: &Raw) -> Result<String, Misfit> {
-        let text = as_text(given).unwrap_or_default().to_ascii_lowercase();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        if text.is_empty() || text.len() > 253 || !text.bytes().all(plain) {
-            let problem = format!("lists {}, which is not a host name", shown(given));
-            return Err(Misfit::new(problem, "list names such as llm.example.org, without scheme and port"));
-        }
-        Ok(text)
-    }
-
-    fn show(&self, value: &String) -> Raw {
-        Raw::Text(value.clone())
     }
 }
 
@@ -97,6 +78,30 @@ impl Kind for Origin {
         }
         let problem = format!("lists {}, which is not an origin", shown(given));
         Err(Misfit::new(problem, "list `*`, or origins such as https://chat.example.org, without a path"))
+    }
+
+    fn show(&self, value: &String) -> Raw {
+        Raw::Text(value.clone())
+    }
+}
+
+/// The name of a host as a `Host` field has it, without the port.
+struct HostName;
+
+impl Kind for HostName {
+    type Value = String;
+
+    fn read(&self, given: &Raw) -> Result<String, Misfit> {
+        let name = as_text(given).unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if name.is_empty() || name.len() > MAX_HOST || !name.bytes().all(letter) {
+            let problem = format!("lists {}, which is not the name of a host", shown(given));
+            return Err(Misfit::new(
+                problem,
+                "list names such as sidecar.example.org, without scheme and port",
+            ));
+        }
+        Ok(name)
     }
 
     fn show(&self, value: &String) -> Raw {
@@ -135,7 +140,7 @@ impl Kind for Tokens {
     }
 
     fn show(&self, value: &Self::Value) -> Raw {
-        Raw::Map(value.iter().map(|(name, token)| (name.clone(), Raw::Secret(token.clone()))).collect())
+        Raw::Map(value.iter().map(|(name, token)| (name.clone(), Token.show(token))).collect())
     }
 }
 

@@ -143,7 +143,7 @@ fn is_private_host(host: &str, allowed: &[String]) -> bool {
     name.parse::<IpAddr>().is_ok()
         || !name.contains('.')
         || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
-        || allowed.iter().any(|other| *other == name)
+        || allowed.iter().any(|other| other == name.trim_end_matches('.'))
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! What is turned away on its head alone, and what one connection may cost the others.
 
 use crate::ask::{Ask, ask, chat, models};
-use crate::patience::until;
+use crate::patience::{PATIENCE, until};
 use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
+use nvidia_sidecar::clock::Clock;
 use nvidia_sidecar::config::{Config, Secret};
+use nvidia_sidecar::lifecycle::Threads;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 fn with_tokens(config: &mut Config) {
@@ -23,7 +24,7 @@ fn bearer(ask: Ask, token: &str) -> Ask {
 /// A connection on which requests for pages are sent in one go and all answers are read.
 struct Flood {
     stream: TcpStream,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
     answers: Arc<AtomicUsize>,
 }
 
@@ -36,15 +37,15 @@ impl Flood {
         let (mut to, from, count) =
             (stream.try_clone().unwrap(), stream.try_clone().unwrap(), answers.clone());
         let requests = Vec::from(ask("GET", "/metrics")).repeat(Flood::REQUESTS);
-        let threads = vec![
-            std::thread::spawn(move || drop(to.write_all(&requests))),
-            std::thread::spawn(move || {
-                let lines = BufReader::new(from).split(b'\n').map_while(Result::ok);
-                for _ in lines.filter(|line| line.starts_with(b"HTTP/1.1 200")) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            }),
-        ];
+        let threads = Threads::default();
+        threads.spawn("sends".into(), move || drop(to.write_all(&requests))).unwrap();
+        let read = move || {
+            let lines = BufReader::new(from).split(b'\n').map_while(Result::ok);
+            for _ in lines.filter(|line| line.starts_with(b"HTTP/1.1 200")) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        threads.spawn("reads".into(), read).unwrap();
         Flood { stream, threads, answers }
     }
 
@@ -56,9 +57,8 @@ impl Flood {
 impl Drop for Flood {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        let clock = Clock::start();
+        let _ = self.threads.join_until(clock.instant(clock.now() + PATIENCE));
     }
 }
 
