@@ -140,12 +140,13 @@ impl Sidecar {
         config: Config,
         clock: Clock,
     ) -> Result<Sidecar, StartError> {
-        let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, inherited, count| {
-            listen::open(address, inherited, count).map_err(|e| StartError::Listen(address, e))
+        let cores = available_parallelism().map_or(1, usize::from);
+        let listening = |port, inherited, count| {
+            let addresses = config.listen.host.addresses(port);
+            listen::open(&addresses, inherited, count).map_err(|(address, e)| StartError::Listen(address, e))
         };
-        let api = listening(config.listen.address(), inherited.api, loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), inherited.metrics, 1)?;
+        let api = listening(config.listen.port, inherited.api, cores)?;
+        let metrics_door = listening(config.listen.metrics_port, inherited.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -227,10 +228,12 @@ impl Sidecar {
 
         let mut loops = Vec::new();
         let mut event_loops = Vec::new();
-        let mut metrics_door = Some(metrics_door);
-        for listener in api {
-            let mut ports = vec![(listener, Port::Api)];
-            ports.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Port::Metrics)));
+        let mut listeners: Vec<Vec<(TcpListener, Port)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (i, listener) in api.into_iter().enumerate() {
+            listeners[i % cores].push((listener, Port::Api));
+        }
+        listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
+        for ports in listeners {
             let (event_loop, handle) =
                 EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
             event_loops.push(event_loop);
