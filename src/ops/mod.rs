@@ -5,21 +5,23 @@
 //!                                                    ├─▶ gauges ─────────┼─▶ overview ─▶ pages
 //!                                                    ├─▶ history ────────┤
 //!                                                    └─▶ dashboard ──────┴─▶ show (the dashboard's stream)
-//! operator ─▶ pages ─▶ admin ─▶ control
+//! operator ─▶ admission ─▶ pages ─▶ admin_thread ─▶ control
 //! ```
 
-pub mod admin;
 pub mod admin_thread;
+pub mod admission;
 pub mod assets;
 pub mod cached;
 pub mod dashboard;
 pub mod gauges;
+mod guesses;
 pub mod heartbeat;
 pub mod history;
 pub mod overview;
 pub mod page;
 pub mod page_request;
 pub mod pages;
+pub mod paths;
 pub mod readiness;
 pub mod show;
 pub mod state;
