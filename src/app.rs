@@ -19,6 +19,7 @@ use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
+use crate::ops::state::Sources;
 use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
@@ -27,7 +28,6 @@ use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
@@ -205,18 +205,17 @@ impl Sidecar {
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
         let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
-        let overview = Arc::new(Overview {
+        let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            board,
+            snapshot: board,
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            history: Mutex::default(),
             draining: draining.clone(),
             clock,
-        });
+        }));
         let pages = Pages {
             live: live.clone(),
             overview: overview.clone(),
