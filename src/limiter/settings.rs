@@ -9,6 +9,8 @@ pub struct Settings {
     pub rate_rpm: u32,
     /// Tokens of the bucket: how many requests an idle gate lets through at once.
     pub bucket_capacity: u32,
+    /// Places of the window that requests of other priorities leave to URGENT; 0 leaves none, at most half of the rate counts.
+    pub urgent_reserve: u32,
     /// The rolling window within which the upstream counts.
     pub window: Duration,
     /// How many requests may be on their way at once.
@@ -130,6 +132,7 @@ impl Default for Settings {
         Settings {
             rate_rpm: 40,
             bucket_capacity: 40,
+            urgent_reserve: 2,
             window: Duration::from_secs(60),
             max_in_flight: 256,
             queue: QueueSettings::default(),
