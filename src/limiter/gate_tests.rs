@@ -116,7 +116,7 @@ fn a_burst_leaves_two_places_to_urgent_and_each_minute_is_used_to_its_last_place
 #[test]
 fn urgent_finds_two_places_behind_a_burst_and_the_third_within_the_minute() {
     let mut story = Story::new(Settings::default());
-    for _ in 0..500 {
+    for _ in 0..300 {
         story.queue(Priority::Normal, "a", "m");
     }
     story.pass(5.0);
