@@ -2,16 +2,16 @@
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, LiveConfig, Reloaded};
-use crate::job::Job;
+use crate::dispatch::thread::{Command, LimiterHandle};
+use crate::downstream::job::Job;
 use crate::limiter::gate::Unfit;
 use crate::limiter::settings::{QueueSettings, RetreatSettings, Settings};
 use crate::limiter::snapshot::WaitingJob;
-use crate::limiter::thread::{Command, Intakes};
-use crate::ops::journal::Journal;
-use crate::ops::log as logging;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::log as logging;
 use crate::upstream::agent::{self, CaFileError};
-use crate::upstream::pool::Pool;
-use crate::upstream::worker::Courier;
+use crate::upstream::worker::Forwarder;
+use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
@@ -30,10 +30,10 @@ pub const ADMIN_KEYS: [&str; 4] =
 /// Changes the running sidecar.
 pub struct Control {
     live: Arc<LiveConfig>,
-    limiter: Intakes,
+    limiter: LimiterHandle,
     pass_through: Arc<Pool<Job>>,
     journal: Arc<Journal>,
-    courier: Arc<Courier>,
+    forwarder: Arc<Forwarder>,
     clock: Clock,
     /// Held for the length of a change: a reload and an operator do not mix.
     changing: Mutex<()>,
@@ -70,13 +70,13 @@ impl Control {
     #[must_use]
     pub fn new(
         live: Arc<LiveConfig>,
-        limiter: Intakes,
+        limiter: LimiterHandle,
         pass_through: Arc<Pool<Job>>,
         journal: Arc<Journal>,
-        courier: Arc<Courier>,
+        forwarder: Arc<Forwarder>,
         clock: Clock,
     ) -> Control {
-        Control { live, limiter, pass_through, journal, courier, clock, changing: Mutex::new(()) }
+        Control { live, limiter, pass_through, journal, forwarder, clock, changing: Mutex::new(()) }
     }
 
     /// Puts the live keys of a newly loaded configuration into force; no connection and no job is touched.
@@ -142,7 +142,7 @@ impl Control {
         let settings = Box::new(limiter_settings(config));
         self.ask(|answer| Command::Reconfigure(settings, answer))?.map_err(Refusal::Unfit)?;
         if let Some(agent) = agent {
-            self.courier.renew(agent);
+            self.forwarder.renew(agent);
         }
         self.pass_through.set_cap(config.passthrough.max_in_flight);
         self.journal.agents().lock().reconfigure(&config.agents, self.clock.now());

@@ -1,6 +1,6 @@
 """Compares every metric that a rule or a dashboard names with those that exist.
 
-What exists: the sidecar's own (src/ops/metric_names.rs, the one place that names them; docs/METRICS.md must list the
+What exists: the sidecar's own (src/telemetry/metric_names.rs, the one place that names them; docs/METRICS.md must list the
 same), what the recording rules make, and a short list of other programs' metrics below.
 """
 
@@ -51,10 +51,10 @@ def expressions(node):
 
 def own():
     """The sidecar's metrics, with the series that a histogram exposes."""
-    source = (ROOT / "src/ops/metric_names.rs").read_text()
+    source = (ROOT / "src/telemetry/metric_names.rs").read_text()
     found = re.findall(r'"((?:sidecar|agent|process)_\w+)"\s+Kind::(\w+)', source)
     if not found:
-        sys.exit("metrics: src/ops/metric_names.rs: no metric found; was its form changed?")
+        sys.exit("metrics: src/telemetry/metric_names.rs: no metric found; was its form changed?")
     names = {name for name, _ in found}
     documented = (ROOT / "docs/METRICS.md").read_text()
     if missing := sorted(name for name in names if f"`{name}`" not in documented):

@@ -2,22 +2,21 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
-use crate::front::access::{self, Denied};
-use crate::front::identity;
-use crate::front::link::Link;
-use crate::front::listen::Door;
-use crate::front::memory::{Budget, Share};
+use crate::dispatch::thread::{Command, LimiterHandle};
+use crate::downstream::access::{self, Denied};
+use crate::downstream::body_memory::{BodyBudget, BodyShare};
+use crate::downstream::identity;
+use crate::downstream::job::{Body, Facts, Job, Responder};
+use crate::downstream::source::Source;
 use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
-use crate::job::{Body, Facts, Job, Line};
-use crate::limiter::thread::{Command, Intakes};
-use crate::ops::journal::Journal;
-use crate::ops::pages::{Pages, Reply};
+use crate::ops::pages::{PageKind, Pages, Reply};
 use crate::outcome::Outcome;
-use crate::record::{Record, Route};
-use crate::upstream::pool::Pool;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::record::{Record, Route};
+use crate::workers::pool::Pool;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, TcpStream};
@@ -54,24 +53,12 @@ pub enum Handled {
     },
 }
 
-/// Where a request came from.
-pub struct Source<'a> {
-    /// The client's connection.
-    pub link: &'a Arc<Link>,
-    /// Its address.
-    pub peer: IpAddr,
-    /// The port that it came in by.
-    pub door: Door,
-    /// The loop has not read all that came.
-    pub unread: bool,
-}
-
 /// What an intake is wired to.
-pub struct Wiring {
+pub struct IntakeParts {
     /// The running configuration.
     pub live: Arc<LiveConfig>,
     /// The way to the limiter.
-    pub limiter: Intakes,
+    pub limiter: LimiterHandle,
     /// The workers of pass-through requests.
     pub pass_through: Arc<Pool<Job>>,
     /// The operator's pages.
@@ -81,7 +68,7 @@ pub struct Wiring {
     /// The sidecar shuts down: proxied requests are refused.
     pub draining: Arc<AtomicBool>,
     /// The budget for request bodies.
-    pub budget: Budget,
+    pub budget: BodyBudget,
     /// The clock.
     pub clock: Clock,
     /// The bound on connections that the descriptors of this process allow.
@@ -90,19 +77,19 @@ pub struct Wiring {
 
 /// Shared by all event loops.
 pub struct Intake {
-    wiring: Wiring,
+    parts: IntakeParts,
     next_id: AtomicU64,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
-    pub fn new(wiring: Wiring) -> Intake {
-        Intake { wiring, next_id: AtomicU64::new(1) }
+    pub fn new(parts: IntakeParts) -> Intake {
+        Intake { parts, next_id: AtomicU64::new(1) }
     }
 
     pub(super) fn max_connections(&self) -> usize {
-        self.config().front.max_connections.min(self.wiring.most_connections)
+        self.config().front.max_connections.min(self.parts.most_connections)
     }
 
     pub(super) fn max_body_bytes(&self) -> usize {
@@ -117,12 +104,12 @@ impl Intake {
         self.config().front.client_timeout
     }
 
-    pub(super) fn share(&self) -> Share {
-        self.wiring.budget.share()
+    pub(super) fn share(&self) -> BodyShare {
+        self.parts.budget.share()
     }
 
     fn config(&self) -> Arc<Config> {
-        self.wiring.live.snapshot()
+        self.parts.live.snapshot()
     }
 
     /// Sets a new client socket up.
@@ -138,13 +125,13 @@ impl Intake {
 
     /// The client of this job hung up.
     pub(super) fn cancel(&self, job: u64) {
-        self.wiring.limiter.command(Command::Cancel(job));
+        self.parts.limiter.command(Command::Cancel(job));
     }
 
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
-        self.wiring.journal.close(&Record::of_no_request(
+        self.parts.journal.close(&Record::of_no_request(
             &request_id,
             &peer.to_canonical().to_string(),
             outcome,
@@ -158,14 +145,14 @@ impl Intake {
             keep_alive: false,
             head_only: false,
         }
-        .to_bytes(self.wiring.clock.wall())
+        .to_bytes(self.parts.clock.wall())
     }
 
     fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>) -> Handled {
         let outcome = Outcome::Invalid(denied.status);
         let request_id = identity::request_id(head);
         let peer = from.peer.to_canonical().to_string();
-        self.wiring.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
+        self.parts.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
         let mut fields: Vec<(&str, String)> = Vec::new();
         if denied.status == 401 {
             fields.push(("www-authenticate", "Bearer".into()));
@@ -182,14 +169,14 @@ impl Intake {
             keep_alive: keep,
             head_only: head.method() == "HEAD",
         };
-        Handled::Answer { bytes: answer.to_bytes(self.wiring.clock.wall()), keep }
+        Handled::Answer { bytes: answer.to_bytes(self.parts.clock.wall()), keep }
     }
 
     fn grant_preflight(&self, head: &Head, origin: &str, from: &Source<'_>) -> Handled {
         let fields = access::preflight_fields(head, origin);
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let keep = head.keep_alive() && from.link.may_persist();
-        let bytes = local_answer(204, "", &fields, b"", keep, false, self.wiring.clock.wall());
+        let bytes = local_answer(204, "", &fields, b"", keep, false, self.parts.clock.wall());
         Handled::Answer { bytes, keep }
     }
 
@@ -197,17 +184,19 @@ impl Intake {
     pub(super) fn handle(
         &self,
         request: Request,
-        body_share: Share,
+        body_share: BodyShare,
         leftover: bool,
         from: &Source<'_>,
         now: Moment,
     ) -> Handled {
-        let Request { head, body } = match self.wiring.pages.reply(request, from, now) {
-            Reply::Proxy(request) => request,
-            Reply::Now(bytes, keep) => return Handled::Answer { bytes, keep },
-            Reply::Later => return Handled::Lent { job: None },
-            Reply::Watch(head) => return Handled::Watch { head },
-        };
+        if let Some(kind) = PageKind::of(request.head.path(), from.port) {
+            return match self.parts.pages.reply(kind, request, from, now) {
+                Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
+                Reply::Later => Handled::Lent { job: None },
+                Reply::Watch(head) => Handled::Watch { head },
+            };
+        }
+        let Request { head, body } = request;
         let config = self.config();
         let pass = match access::admit(&head, &config.clients) {
             Ok(pass) => pass,
@@ -234,16 +223,16 @@ impl Intake {
             deadline: now + route::patience(&head, config.queue.timeout),
         };
         from.link.lend(from.unread);
-        let line = Line::new(from.link.clone(), leftover);
-        let job = Job::new(facts, head, body, line, self.wiring.journal.clone());
-        if self.wiring.draining.load(Ordering::SeqCst) {
+        let line = Responder::new(from.link.clone(), leftover);
+        let job = Job::new(facts, head, body, line, self.parts.journal.clone());
+        if self.parts.draining.load(Ordering::SeqCst) {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {
-                Route::Limited => self.wiring.limiter.arrive(job),
+                Route::Limited => self.parts.limiter.arrive(job),
                 Route::PassThrough => {
                     // Nobody counts how long a pass-through request waits, so none does.
-                    if let Err(job) = self.wiring.pass_through.submit_if_free(job) {
+                    if let Err(job) = self.parts.pass_through.submit_if_free(job) {
                         let message = "all pass-through workers are busy (passthrough_max_in_flight)";
                         job.refuse(Outcome::QueueFull, message, Some(BUSY_RETRY));
                     }

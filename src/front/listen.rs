@@ -1,4 +1,4 @@
-//! The listening sockets: one for each door and event loop, or those that a service manager hands over.
+//! The listening sockets: one for each port and event loop, or those that a service manager hands over.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -10,30 +10,25 @@ const BACKLOG: i32 = 4096;
 /// How often the system chooses a port, if that is left to it and somebody else takes the one it chose.
 const CHOICES: usize = 8;
 
-/// Which of the two ports a connection came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Door {
-    /// `listen_port`: requests and the operator's pages.
-    Api,
-    /// `metrics_port`: metrics and health alone.
-    Metrics,
-}
-
 /// Listeners that a service manager opened, to be used in place of the configured addresses.
 #[derive(Debug, Default)]
-pub struct Handed {
+pub struct InheritedListeners {
     /// That of `listen_port`.
     pub api: Option<TcpListener>,
     /// That of `metrics_port`.
     pub metrics: Option<TcpListener>,
 }
 
-/// As many handles as there are loops, of one listener that was handed over, or else of new ones.
+/// As many handles as there are loops, of one listener that was inherited over, or else of new ones.
 ///
 /// # Errors
 /// As [`bind`], and when the system has no descriptor left.
-pub fn open(address: SocketAddr, handed: Option<TcpListener>, count: usize) -> io::Result<Vec<TcpListener>> {
-    let Some(listener) = handed else { return bind(address, count) };
+pub fn open(
+    address: SocketAddr,
+    inherited: Option<TcpListener>,
+    count: usize,
+) -> io::Result<Vec<TcpListener>> {
+    let Some(listener) = inherited else { return bind(address, count) };
     // The socket is one and the manager's, so the loops share it: each hears of a connection, the first accepts it.
     listener.set_nonblocking(true)?;
     let mut handles = (1..count).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;

@@ -1,10 +1,11 @@
 //! Decides where a request goes: whether it draws on the NVIDIA quota, with which priority and for how long.
 
 use crate::config::{Config, LimitUnmatched};
-use crate::front::identity::cut;
+use crate::downstream::identity::cut;
+use crate::downstream::job::Destination;
 use crate::http::Head;
 use crate::priority::Priority;
-use crate::record::Route;
+use crate::telemetry::record::Route;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -24,15 +25,6 @@ pub struct Class {
     pub model: Option<String>,
     /// Bytes of the body to be replaced, and by what, to take the gateway's prefix off the model.
     pub strip: Option<(Range<usize>, String)>,
-}
-
-/// Which of the two upstreams a request goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// `upstream_url`.
-    Nvidia,
-    /// `passthrough_url`; where it is not set, `upstream_url` too.
-    Other,
 }
 
 /// The longest model name that is kept for the limiter and the log.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::admission::{Candidate, Event, Report, Scope, Ticket, Verdict};
 use super::fairness::Key;
+use super::flight::{Flight, Suspicion};
 use super::gate::Gate;
 use super::hold::Passage;
 use super::models::Name;
-use super::retreat::Sample;
+use super::share::Sample;
 use super::snapshot::RetreatState;
 use super::store::{Place, Waiting};
 use crate::clock::Moment;
@@ -22,30 +23,6 @@ use crate::clock::Moment;
 const LESSON_ON_TRIAL: Duration = Duration::from_secs(60);
 /// How full the window must be for a refusal to be one at its edge, as a part of the limit.
 const EDGE: f64 = 0.9;
-
-/// A ticket that is out.
-#[derive(Clone, Debug)]
-pub(super) struct Flight {
-    model: Name,
-    sent_at: Option<Moment>,
-    answered: bool,
-}
-
-/// The last plain refusal since which nothing succeeded.
-#[derive(Clone, Debug)]
-pub(super) struct Suspicion {
-    model: Name,
-    sent_at: Moment,
-}
-
-/// What isolated refusals teach about travel.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lesson {
-    /// A refusal at the window's edge that may turn out to be isolated: when it was heard, and its round trip.
-    pending: Option<(Moment, Duration)>,
-    /// When a lesson was learned, and what was known before.
-    learned: Option<(Moment, (Duration, Moment))>,
-}
 
 struct Answer {
     sent_at: Moment,
@@ -221,7 +198,8 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
-        let full = self.quota.window().used(answer.now) as f64 >= f64::from(self.quota.window().limit()) * EDGE;
+        let full =
+            self.quota.window().used(answer.now) as f64 >= f64::from(self.quota.window().limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {

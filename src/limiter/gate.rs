@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
-use super::feedback::{Flight, Lesson, Suspicion};
+use super::flight::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
 use super::lanes::{Lanes, Stand};
 use super::models::Models;
@@ -480,7 +480,11 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.lanes.only_low() && self.is_slow(now) { self.lanes.pick(Priority::Low, now) } else { None };
+        let next = if self.lanes.only_low() && self.is_slow(now) {
+            self.lanes.pick(Priority::Low, now)
+        } else {
+            None
+        };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::climb::Climb;
 use super::rate::Rpm;
 use super::settings::{Adaptive, RetreatSettings};
-use super::share::Share;
+use super::share::{Sample, Share};
 use super::snapshot::{RetreatState, RetreatStats};
 use crate::clock::Moment;
 
@@ -56,17 +56,6 @@ pub struct Change {
     pub share: f64,
     /// Whether the rate fell to the floor just now.
     pub floor: bool,
-}
-
-/// An answer of the upstream, as the retreat sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    /// Whether it was a refusal.
-    pub refused: bool,
-    /// When its request was sent.
-    pub sent_at: Moment,
-    /// How many requests were sent in the last minute and not refused.
-    pub granted: u32,
 }
 
 impl Retreat {

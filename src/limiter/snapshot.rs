@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::QueueFullPolicy;
-use crate::clock::Moment;
+use crate::clock::{Moment, duration_from_secs_f64};
 use crate::priority::Priority;
 
 /// The gate at one moment.
@@ -34,6 +34,16 @@ pub struct Snapshot {
     pub floors_total: u64,
     /// Until when all tickets pause because the key itself was refused.
     pub key_paused_until: Option<Moment>,
+}
+
+impl Snapshot {
+    /// How long a newcomer would wait by the depth and rate of that moment.
+    #[must_use]
+    pub fn expected_wait(&self) -> Duration {
+        let waiting: usize = self.queue.depth_by_priority.iter().sum();
+        let per_second = self.retreat.effective_rpm / 60.0;
+        duration_from_secs_f64((waiting + 1) as f64 / per_second.max(f64::MIN_POSITIVE))
+    }
 }
 
 /// How many held models a snapshot shows.

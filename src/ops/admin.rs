@@ -1,10 +1,10 @@
 //! Who may change the running sidecar.
 
 use crate::config::Secret;
-use crate::front::access::{is_local_host, is_local_origin, same};
-use crate::front::identity::bearer;
+use crate::downstream::access::{is_local_host, is_local_origin, same};
+use crate::downstream::identity::bearer;
 use crate::http::Head;
-use crate::ops::pages::Page;
+use crate::ops::page::Page;
 use std::net::IpAddr;
 
 /// Whether an operator's call is let in.

@@ -13,10 +13,10 @@
 
 use serde::Serialize;
 
-use crate::ops::agents::AgentView;
 use crate::ops::history::{LastMinute, Point};
-use crate::ops::metrics::Totals;
 use crate::priority::Priority;
+use crate::telemetry::agents::AgentView;
+use crate::telemetry::metrics::Totals;
 
 /// Waiting requests that a snapshot lists; more do not help whoever looks, and cost every viewer.
 pub const WAITING_LISTED: usize = 50;

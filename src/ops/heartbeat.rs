@@ -1,10 +1,10 @@
 //! `POST /api/agents/NAME/heartbeat`: an agent's cron tells that it is alive and how its work goes.
 
 use crate::clock::Moment;
-use crate::front::access::is_local_origin;
+use crate::downstream::access::is_local_origin;
 use crate::http::Request;
-use crate::ops::journal::Journal;
-use crate::ops::pages::{Page, method_not_allowed};
+use crate::ops::page::{Page, method_not_allowed};
+use crate::telemetry::journal::Journal;
 use serde::Deserialize;
 use std::time::Duration;
 

@@ -5,23 +5,18 @@
 //!                              ├─▶ metrics ──┐
 //!                              └─▶ agents ───┤
 //! limiter ─▶ board ─▶ readiness, history ────┴─▶ overview ─▶ pages, show (the dashboard's stream)
-//! operator ─▶ pages ─▶ desk ─▶ control
+//! operator ─▶ pages ─▶ admin ─▶ control
 //! ```
 
 pub mod admin;
-pub mod agents;
+pub mod admin_thread;
 pub mod dashboard;
-pub mod desk;
-pub mod errand;
 pub mod heartbeat;
 pub mod history;
-pub mod journal;
-pub mod log;
-pub mod metric_names;
-pub mod metrics;
 pub mod overview;
+pub mod page;
+pub mod page_request;
 pub mod pages;
-pub mod process;
 pub mod readiness;
 pub mod show;
 pub mod status;

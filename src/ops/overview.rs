@@ -2,22 +2,22 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
-use crate::front::event_loop::OpenConnections;
-use crate::limiter::board::Board;
+use crate::downstream::connections::OpenConnections;
 use crate::limiter::snapshot::{Snapshot, WaitingJob};
 use crate::ops::dashboard::{
     DashboardSnapshot, HealthView, HeldModelView, InFlightView, QueueView, RetreatView, TokensView,
     WaitingView,
 };
 use crate::ops::history::{History, Sample};
-use crate::ops::journal::Journal;
-use crate::ops::metrics::Gauges;
-use crate::ops::pages::Page;
-use crate::ops::process::ProcessFigures;
+use crate::ops::page::Page;
 use crate::ops::readiness::Readiness;
 use crate::ops::status::Status;
-use crate::record::Pace;
-use crate::upstream::pool::Load;
+use crate::published::Published;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::metrics::Gauges;
+use crate::telemetry::process::ProcessFigures;
+use crate::telemetry::record::RateState;
+use crate::workers::pool::Load;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Overview {
     /// The running configuration.
     pub live: Arc<LiveConfig>,
     /// The limiter's state.
-    pub board: Arc<Board>,
+    pub board: Arc<Published<Snapshot>>,
     /// The books.
     pub journal: Arc<Journal>,
     /// Readiness.
@@ -105,7 +105,7 @@ impl Overview {
             connections_max: self.connections_max(),
             healthy: self.readiness.glance().is_upstream_reachable(),
             uptime: now.since(Moment::ZERO),
-            pace: Pace { state: snapshot.retreat.state, effective_rpm: snapshot.retreat.effective_rpm },
+            pace: RateState { state: snapshot.retreat.state, effective_rpm: snapshot.retreat.effective_rpm },
             base_rpm: snapshot.retreat.base_rpm,
             upstream_429_rate: snapshot.retreat.upstream_429_rate,
             floor_rpm: self.live.snapshot().floor_rpm(),

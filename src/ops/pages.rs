@@ -2,85 +2,78 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
-use crate::front::identity;
-use crate::front::intake::Source;
-use crate::front::listen::Door;
-use crate::http::write::local_answer;
+use crate::downstream::source::Port;
+use crate::downstream::source::Source;
 use crate::http::{Head, Request};
 use crate::ops::admin::{self, Admission};
+use crate::ops::admin_thread::AdminThread;
 use crate::ops::dashboard::{self, CONTENT_SECURITY_POLICY};
-use crate::ops::desk::Desk;
-use crate::ops::errand::Errand;
 use crate::ops::heartbeat;
-use crate::ops::metrics::CONTENT_TYPE;
 use crate::ops::overview::Overview;
+use crate::ops::page::{Page, method_not_allowed, only};
+use crate::ops::page_request::PageRequest;
 use crate::ops::readiness::Readiness;
-use crate::outcome::Outcome;
-use serde::Serialize;
+use crate::telemetry::metrics::CONTENT_TYPE;
 use std::sync::Arc;
-use std::time::SystemTime;
-
-/// What a page answers.
-#[derive(Debug)]
-pub struct Page {
-    status: u16,
-    content_type: &'static str,
-    body: Vec<u8>,
-    fields: Vec<(&'static str, &'static str)>,
-}
-
-impl Page {
-    /// A page of JSON.
-    #[must_use]
-    pub fn json(status: u16, value: &impl Serialize) -> Page {
-        Page::new(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
-    }
-
-    /// A refusal in OpenAI's form.
-    #[must_use]
-    pub fn refusal(status: u16, message: &str) -> Page {
-        let meaning = Outcome::Invalid(status).meaning();
-        let error = serde_json::json!({"message": message, "type": meaning.error_type, "param": null, "code": meaning.code});
-        Page::json(status, &serde_json::json!({ "error": error }))
-    }
-
-    /// A page of any type.
-    #[must_use]
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Page {
-        Page { status, content_type, body: body.into(), fields: vec![("cache-control", "no-store")] }
-    }
-
-    /// With one field more.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: &'static str) -> Page {
-        self.fields.push((name, value));
-        self
-    }
-
-    /// The whole answer to the request with this head.
-    #[must_use]
-    pub fn to_bytes(&self, head: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
-        let request_id = identity::request_id(head);
-        let fields: Vec<_> =
-            [("x-request-id", request_id.as_str())].into_iter().chain(self.fields.iter().copied()).collect();
-        let head_only = head.method() == "HEAD";
-        local_answer(self.status, self.content_type, &fields, &self.body, keep_alive, head_only, date)
-    }
-}
 
 /// What becomes of a request for a page.
 pub enum Reply {
     /// It is answered by these bytes; whether the connection persists.
     Now(Vec<u8>, bool),
-    /// Its connection is lent to whoever answers it.
+    /// Its connection is lent to the thread that answers it.
     Later,
     /// Its connection shows the dashboard's stream from now on, beginning with these bytes.
     Watch(Vec<u8>),
-    /// It is no page: it is to be proxied.
-    Proxy(Request),
 }
 
-/// Answers the operator's pages. What an event loop answers itself never waits for anybody.
+/// Which of the operator's pages a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageKind {
+    /// Liveness.
+    Health,
+    /// Readiness.
+    Ready,
+    /// Prometheus' metrics.
+    Metrics,
+    /// `/status`.
+    Status,
+    /// The dashboard's stream of snapshots.
+    Stream,
+    /// The dashboard's last hour.
+    History,
+    /// The dashboard's page and what belongs to it.
+    Asset,
+    /// An agent's heartbeat.
+    Heartbeat,
+    /// What waits, and what only an operator may do.
+    Admin,
+    /// The metrics port has no such page.
+    Unknown,
+}
+
+impl PageKind {
+    /// The page at `path` of `port`; `None` where the path is not a page and its request is to be proxied.
+    #[must_use]
+    pub fn of(path: &str, port: Port) -> Option<PageKind> {
+        Some(match path {
+            "/health" => PageKind::Health,
+            "/health/ready" => PageKind::Ready,
+            "/metrics" => PageKind::Metrics,
+            _ if port == Port::Metrics => PageKind::Unknown,
+            "/status" => PageKind::Status,
+            "/api/dashboard/stream" => PageKind::Stream,
+            "/api/dashboard/history" => PageKind::History,
+            "/api/dashboard" => PageKind::Asset,
+            "/api/queue" => PageKind::Admin,
+            path if path.starts_with("/api/dashboard/") => PageKind::Asset,
+            path if path.starts_with("/api/agents/") => PageKind::Heartbeat,
+            path if path.starts_with("/api/queue/") || path.starts_with("/api/admin/") => PageKind::Admin,
+            _ => return None,
+        })
+    }
+}
+
+/// Answers the operator's pages. What an event loop answers itself never blocks.
 pub struct Pages {
     /// The running configuration.
     pub live: Arc<LiveConfig>,
@@ -89,7 +82,7 @@ pub struct Pages {
     /// Readiness and its probe.
     pub readiness: Arc<Readiness>,
     /// Where operators' changes are made.
-    pub desk: Desk,
+    pub admin: AdminThread,
     /// The clock.
     pub clock: Clock,
 }
@@ -100,52 +93,42 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\
      x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\nretry: 3000\n\n";
 
 impl Pages {
-    /// What becomes of a request that came from `source`.
+    /// The answer to a request for a page that came from `source`.
     #[must_use]
-    pub fn reply(&self, request: Request, source: &Source<'_>, now: Moment) -> Reply {
+    pub fn reply(&self, kind: PageKind, request: Request, source: &Source<'_>, now: Moment) -> Reply {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
-        let page = match head.path() {
-            "/health" => only(reads, || self.overview.health(now)),
-            "/metrics" => only(reads, || self.metrics(now)),
-            "/health/ready" if reads => {
-                return self.errand(request, source, |errand| self.readiness.ask(errand));
+        let page = match kind {
+            PageKind::Health => only(reads, || self.overview.health(now)),
+            PageKind::Metrics => only(reads, || self.metrics(now)),
+            PageKind::Ready if reads => {
+                return self.later(request, source, |request| self.readiness.ask(request));
             }
-            "/health/ready" => method_not_allowed(),
-            _ if source.door == Door::Metrics => Page::refusal(404, "this port serves /metrics and /health"),
-            "/status" => only(reads, || self.overview.status(now)),
-            "/api/dashboard/stream" if head.method() == "GET" => {
+            PageKind::Stream if head.method() == "GET" => {
                 if self.overview.may_watch() {
                     return Reply::Watch(STREAM_HEAD.into());
                 }
                 Page::refusal(503, "too many viewers")
             }
-            "/api/dashboard/history" => only(reads, || self.overview.history()),
-            path if path == "/api/dashboard" || path.starts_with("/api/dashboard/") => {
-                only(reads, || asset(path))
-            }
-            path if path.starts_with("/api/agents/") => {
-                heartbeat::page(&request, self.overview.journal(), now)
-            }
-            path if path == "/api/queue"
-                || path.starts_with("/api/queue/")
-                || path.starts_with("/api/admin/") =>
-            {
-                match self.admission(&request, source) {
-                    Admission::Granted => {
-                        return self.errand(request, source, |errand| self.desk.take(errand));
-                    }
-                    Admission::Refused(page) => page,
+            PageKind::Ready | PageKind::Stream => method_not_allowed(),
+            PageKind::Status => only(reads, || self.overview.status(now)),
+            PageKind::History => only(reads, || self.overview.history()),
+            PageKind::Asset => only(reads, || asset(head.path())),
+            PageKind::Heartbeat => heartbeat::page(&request, self.overview.journal(), now),
+            PageKind::Admin => match self.admission(&request, source) {
+                Admission::Granted => {
+                    return self.later(request, source, |request| self.admin.take(request));
                 }
-            }
-            _ => return Reply::Proxy(request),
+                Admission::Refused(page) => page,
+            },
+            PageKind::Unknown => Page::refusal(404, "this port serves /metrics and /health"),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
         Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
     }
 
-    fn errand(&self, request: Request, source: &Source<'_>, to: impl FnOnce(Errand)) -> Reply {
-        to(Errand::new(request, source, self.clock));
+    fn later(&self, request: Request, source: &Source<'_>, to: impl FnOnce(PageRequest)) -> Reply {
+        to(PageRequest::new(request, source, self.clock));
         Reply::Later
     }
 
@@ -167,16 +150,6 @@ impl Pages {
             }
         }
     }
-}
-
-fn only(allowed: bool, page: impl FnOnce() -> Page) -> Page {
-    if allowed { page() } else { method_not_allowed() }
-}
-
-/// The answer to a method that a page does not have.
-#[must_use]
-pub fn method_not_allowed() -> Page {
-    Page::refusal(405, "this page does not have this method")
 }
 
 fn asset(path: &str) -> Page {

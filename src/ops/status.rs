@@ -2,9 +2,9 @@
 
 use crate::clock::Moment;
 use crate::limiter::snapshot::Snapshot;
-use crate::ops::agents::AgentView;
-use crate::ops::journal::Journal;
 use crate::priority::Priority;
+use crate::telemetry::agents::AgentView;
+use crate::telemetry::journal::Journal;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

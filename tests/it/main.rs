@@ -13,6 +13,7 @@ mod wire;
 mod connections;
 mod dashboard;
 mod edges;
+mod floors;
 mod forwarding;
 mod hangups;
 mod lifecycle;
