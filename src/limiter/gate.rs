@@ -192,6 +192,9 @@ impl<J> Gate<J> {
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
         }
+        if may_send {
+            self.quota.waited_for(!self.lanes.is_empty(), now);
+        }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
         Next::Nothing

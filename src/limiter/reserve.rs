@@ -7,8 +7,8 @@
 //!
 //! The second rule is what an URGENT request may rely on: a burst of a hundred at 40 a minute goes out as 38 + 2,
 //! 36 + 4, 20: the places that were held back come into use shortly before the next ones come back, so that nearly nothing is
-//! lost. The first rule spreads a lasting load evenly: without it tickets stay in clusters of three, and URGENT waits
-//! for 2 s on average instead of 0.6 (`docs/decisions/urgent-reserve.md` compares the rules). In an evenly
+//! lost. Without the first rule tickets stay in clusters of three, and URGENT waits for 2 s on average instead of 0.6
+//! (`docs/decisions/urgent-reserve.md` compares the rules). In an evenly
 //! spread minute neither rule ever delays a ticket.
 
 use super::window::Window;
@@ -40,7 +40,7 @@ impl Reserve {
         if places == 0 {
             return free;
         }
-        let interval = window.cycle(now) / window.limit();
+        let interval = window.interval(now);
         let evenly = window.places_at(2, now) - interval * ROOM.0 / ROOM.1;
         let kept = window.places_at(1 + places, now) - interval * SOON;
         free.max(evenly).max(kept)
@@ -54,7 +54,7 @@ impl Reserve {
         if places == 0 {
             return free;
         }
-        let kept = window.nth_at(nth.saturating_add(places), now) - window.cycle(now) / window.limit() * SOON;
+        let kept = window.nth_at(nth.saturating_add(places), now) - window.interval(now) * SOON;
         free.max(kept)
     }
 

@@ -27,6 +27,9 @@ pub const MARGIN_MAX: Duration = Duration::from_millis(2400);
 /// In this time what was learned about travel loses half its weight.
 pub const MARGIN_HALF_LIFE: Duration = Duration::from_secs(12 * 3600);
 
+/// How long the window remembers that a place has been free.
+pub const LONGEST_LAG: Duration = Duration::from_secs(1);
+
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// A rolling window of requests.
@@ -115,7 +118,7 @@ impl Window {
         }
         let margin = self.margin(now);
         while let Some(stamp) = self.stamps.front() {
-            if stamp.leaves + margin > now {
+            if stamp.leaves + margin + LONGEST_LAG > now {
                 break;
             }
             self.left = stamp.upto;
@@ -150,10 +153,27 @@ impl Window {
         self.free_at(places, now, UNREPORTED).max(now)
     }
 
+    /// The moment at which a place is free and has been for `lag` (at most [`LONGEST_LAG`]), or was never taken.
+    #[must_use]
+    pub fn settled_place_at(&self, lag: Duration, now: Moment) -> Moment {
+        let then = now - lag;
+        let used = self.reserved.len() + usize::try_from(self.ever() - self.gone(then)).unwrap_or(usize::MAX);
+        match (used + 1).checked_sub(self.limit as usize) {
+            Some(missing) if missing > 0 => self.leaves_at(missing, then, UNREPORTED) + lag,
+            _ => now,
+        }
+    }
+
     /// How long a place is taken by a request.
     #[must_use]
     pub fn cycle(&self, now: Moment) -> Duration {
         self.length + self.margin(now)
+    }
+
+    /// How far apart places are taken when they are taken evenly.
+    #[must_use]
+    pub fn interval(&self, now: Moment) -> Duration {
+        self.cycle(now) / self.limit
     }
 
     /// When places that are taken now come back, and how many of them at each moment: at most `N` steps, each at the moment
