@@ -19,9 +19,9 @@ use super::quota::Quota;
 use super::rate::Rpm;
 use super::reserve::Reserve;
 use super::retreat::{Change, Retreat};
-use super::settings::{QueueFullPolicy, Settings};
 use super::store::{Place, Store, Waiting};
 use crate::clock::Moment;
+use crate::config::limiter::{QueueFullPolicy, Settings};
 use crate::priority::Priority;
 
 /// How many events are kept for the shell.

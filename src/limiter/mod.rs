@@ -26,7 +26,6 @@ pub mod quota;
 pub mod rate;
 pub mod reserve;
 pub mod retreat;
-pub mod settings;
 pub mod share;
 pub mod snapshot;
 pub mod store;
