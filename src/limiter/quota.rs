@@ -23,7 +23,7 @@ use crate::priority::Priority;
 const LASTING: f64 = 2.5;
 /// Under a lasting load tickets are so many intervals apart. Less than one, since gaps that may only ever widen would lose
 /// something of each minute.
-const EVEN: f64 = 0.95;
+const EVEN: f64 = 0.98;
 
 /// By how much the first request of a burst precedes the others when the window was full.
 const SCOUT: Duration = Duration::from_millis(300);
