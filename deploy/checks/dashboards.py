@@ -29,7 +29,7 @@ def limits():
 
 
 def thresholds(panel):
-    """The panel's figures by colour; the first step is no figure but what holds below the others."""
+    """The panel's figures by colour; the first step has no figure: it holds below the others."""
     steps = panel["fieldConfig"]["defaults"].get("thresholds", {"steps": []})["steps"]
     return {step["color"]: step["value"] for step in steps if step["value"] is not None}
 

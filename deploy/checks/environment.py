@@ -24,7 +24,7 @@ def main():
     present = dict(re.findall(r"^#?(SIDECAR_\w+)=(.*)$", example, re.M))
 
     faults = [f"lacks {name}" for name in sorted(wanted.keys() - present.keys())]
-    faults += [f"has {name}, which is no variable" for name in sorted(present.keys() - wanted.keys())]
+    faults += [f"has {name}, which is not a variable" for name in sorted(present.keys() - wanted.keys())]
     faults += [
         f"gives {name} as '{present[name]}', and the default is '{wanted[name]}'"
         for name in sorted(wanted.keys() & present.keys())
