@@ -2,29 +2,33 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig, Reloaded};
-use crate::control::{Control, Refusal, limiter_settings};
-use crate::front::event_loop::{EventLoop, LoopHandle, OpenConnections, Order};
-use crate::front::intake::{Intake, Wiring};
-use crate::front::listen::{self, Door, Handed};
-use crate::front::memory::Budget;
+use crate::control::{Control, Refusal};
+use crate::dispatch::state_file::StateFile;
+use crate::dispatch::thread::{Command, Limiter, LimiterHandle, Parts};
+use crate::downstream::body_memory::BodyBudget;
+use crate::downstream::connections::OpenConnections;
+use crate::downstream::source::Port;
+use crate::front::event_loop::{EventLoop, LoopCommand, LoopHandle};
+use crate::front::intake::{Intake, IntakeParts};
+use crate::front::listen::{self, InheritedListeners};
 use crate::lifecycle::{self, Threads};
-use crate::limiter::board::Board;
 use crate::limiter::gate::Gate;
-use crate::limiter::state_file::StateFile;
-use crate::limiter::thread::{Command, Intakes, Limiter, Parts};
-use crate::ops::agents::Agents;
-use crate::ops::desk::Desk;
-use crate::ops::journal::Journal;
-use crate::ops::metrics::Metrics;
+use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
-use crate::upstream::agent::CaFileError;
-use crate::upstream::pool::Pool;
-use crate::upstream::worker::Courier;
+use crate::ops::state::Sources;
+use crate::published::Published;
+use crate::telemetry::agents::Agents;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::worker::Forwarder;
+use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
@@ -41,12 +45,15 @@ const OTHER_DESCRIPTORS: usize = 64;
 /// How much of `drain_timeout` is kept for telling those who are left, at most.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long an event loop may take to answer; it answers within milliseconds while it turns.
+const LOOP_ANSWERS: Duration = Duration::from_secs(2);
+
 /// A sidecar that runs.
 pub struct Sidecar {
     live: Arc<LiveConfig>,
     control: Arc<Control>,
-    limiter: Intakes,
-    courier: Arc<Courier>,
+    limiter: LimiterHandle,
+    forwarder: Arc<Forwarder>,
     journal: Arc<Journal>,
     loops: Vec<LoopHandle>,
     /// The event loops' threads.
@@ -116,26 +123,42 @@ impl StartError {
     }
 }
 
+/// What would keep a sidecar of this configuration from starting, as far as it can be tried beside one that runs: its
+/// ports and its threads are not.
+#[must_use]
+pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
+    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let state = config.state_file.as_ref().map_or(Ok(()), |path| {
+        StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
+    });
+    [certificates, state].into_iter().filter_map(Result::err).collect()
+}
+
 impl Sidecar {
     /// Builds all parts, binds the ports and starts the threads.
     ///
     /// # Errors
     /// When a port, the state file or a thread cannot be had; nothing runs then.
     pub fn start(config: Config, clock: Clock) -> Result<Sidecar, StartError> {
-        Sidecar::start_on(Handed::default(), config, clock)
+        Sidecar::start_on(InheritedListeners::default(), config, clock)
     }
 
-    /// The same on listeners that were handed over; ports are bound for those that were not.
+    /// The same on listeners that were inherited over; ports are bound for those that were not.
     ///
     /// # Errors
     /// As [`Sidecar::start`].
-    pub fn start_on(handed: Handed, config: Config, clock: Clock) -> Result<Sidecar, StartError> {
-        let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, handed, count| {
-            listen::open(address, handed, count).map_err(|e| StartError::Listen(address, e))
+    pub fn start_on(
+        inherited: InheritedListeners,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Sidecar, StartError> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let listening = |port, inherited, count| {
+            let addresses = config.listen.host.addresses(port);
+            listen::open(&addresses, inherited, count).map_err(|(address, e)| StartError::Listen(address, e))
         };
-        let api = listening(config.listen.address(), handed.api, loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), handed.metrics, 1)?;
+        let api = listening(config.listen.port, inherited.api, cores)?;
+        let metrics_door = listening(config.listen.metrics_port, inherited.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -147,26 +170,27 @@ impl Sidecar {
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let (fronts, threads) = (Threads::default(), Threads::default());
-        let gate = Gate::new(limiter_settings(&config), clock.now());
-        let board = Arc::new(Board::new(gate.snapshot(clock.now())));
+        let gate = Gate::new(config.limiter.clone(), clock.now());
+        let board = Arc::new(Published::new(gate.snapshot(clock.now())));
         let agents = Agents::new(&config.agents, clock.now());
         let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
-        let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
+        let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
-        let courier = Arc::new(
-            Courier::new(live.clone(), board.clone(), journal.clone(), clock).map_err(StartError::CaFile)?,
+        let forwarder = Arc::new(
+            Forwarder::new(live.clone(), board.clone(), journal.clone(), clock)
+                .map_err(StartError::CaFile)?,
         );
 
-        let limited_courier = courier.clone();
+        let limited_courier = forwarder.clone();
         let limited = Pool::new("limited", max_in_flight.0, threads.clone(), move || {
-            let courier = limited_courier.clone();
-            Box::new(move |dispatch| courier.carry_limited(dispatch))
+            let forwarder = limited_courier.clone();
+            Box::new(move |dispatch| forwarder.carry_limited(dispatch))
         });
-        let pass_courier = courier.clone();
+        let pass_courier = forwarder.clone();
         let pass_through = Arc::new(Pool::new("pass-through", max_in_flight.1, threads.clone(), move || {
-            let courier = pass_courier.clone();
-            Box::new(move |job| courier.carry_pass_through(job))
+            let forwarder = pass_courier.clone();
+            Box::new(move |job| forwarder.carry_pass_through(job))
         }));
         let (limiter_thread, limiter) =
             Limiter::new(Parts { gate, board: board.clone(), workers: Arc::new(limited), state, clock });
@@ -176,60 +200,65 @@ impl Sidecar {
             limiter.clone(),
             pass_through.clone(),
             journal.clone(),
-            courier.clone(),
+            forwarder.clone(),
             clock,
         ));
-        let desk = Desk::open(control.clone(), &threads).map_err(StartError::System)?;
-        let (readiness, prober) = Readiness::new(board.clone(), courier.clone(), live.clone(), clock);
+        let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
+        let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
-        let overview = Arc::new(Overview {
+        let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            board,
+            snapshot: board.clone(),
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            history: Mutex::default(),
             draining: draining.clone(),
             clock,
-        });
+        }));
+        let listing = Listing::open(control.clone(), board, clock, &threads).map_err(StartError::System)?;
         let pages = Pages {
             live: live.clone(),
+            listing,
             overview: overview.clone(),
             readiness: readiness.clone(),
-            desk,
+            admin,
+            admission: Admission::default(),
             clock,
         };
-        let intake = Arc::new(Intake::new(Wiring {
+        let intake = Arc::new(Intake::new(IntakeParts {
             live: live.clone(),
             limiter: limiter.clone(),
             pass_through,
             pages,
             journal: journal.clone(),
             draining: draining.clone(),
-            budget: Budget::default(),
+            budget: BodyBudget::default(),
             clock,
             most_connections,
         }));
 
         let mut loops = Vec::new();
         let mut event_loops = Vec::new();
-        let mut metrics_door = Some(metrics_door);
-        for listener in api {
-            let mut doors = vec![(listener, Door::Api)];
-            doors.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Door::Metrics)));
+        let mut listeners: Vec<Vec<(TcpListener, Port)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (i, listener) in api.into_iter().enumerate() {
+            listeners[i % cores].push((listener, Port::Api));
+        }
+        listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
+        for ports in listeners {
             let (event_loop, handle) =
-                EventLoop::new(doors, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
+                EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
             event_loops.push(event_loop);
             loops.push(handle);
         }
 
         let (show, show_ends) = bounded(0);
         let (shown_to, show_control) = (loops.clone(), control.clone());
+        let show_viewers = move |event| command_all(&shown_to, &LoopCommand::Show(event));
         let watched = Arc::downgrade(&readiness);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            threads.spawn(name.into(), run).map_err(StartError::System)
+        let spawn = |name: &str, run: Box<dyn Fn() + Send>| {
+            threads.spawn_lasting(name.into(), run).map_err(StartError::System)
         };
         let dead = Arc::new(AtomicBool::new(false));
         let limiter_died = dead.clone();
@@ -242,7 +271,12 @@ impl Sidecar {
             .spawn_vital("limiter".into(), move || limiter_thread.run(), end_process)
             .map_err(StartError::System)?;
         spawn("prober", Box::new(move || prober.run(&watched)))?;
-        spawn("show", Box::new(move || show::run(&overview, &show_control, &shown_to, &show_ends)))?;
+        spawn(
+            "show",
+            Box::new(move || {
+                show::run(&overview, &show_control, &show_viewers, &show_ends);
+            }),
+        )?;
         for (i, event_loop) in event_loops.into_iter().enumerate() {
             fronts.spawn(format!("loop-{i}"), move || event_loop.run()).map_err(StartError::System)?;
         }
@@ -250,7 +284,7 @@ impl Sidecar {
             live,
             control,
             limiter,
-            courier,
+            forwarder,
             journal,
             loops,
             fronts,
@@ -285,14 +319,18 @@ impl Sidecar {
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self, loaded: &Config) -> Result<Reloaded, Refusal> {
         self.control.reload(loaded)
     }
 
-    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    /// Asks whether the limiter and the event loops answer. What asks does not keep the limiter alive, and finds a sidecar
+    /// well that is ending.
     pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
-        let control = Arc::downgrade(&self.control);
-        move || control.upgrade().is_none_or(|control| control.answers())
+        let (control, loops) = (Arc::downgrade(&self.control), self.loops.clone());
+        move || {
+            control.upgrade().is_none_or(|control| control.answers())
+                && loops.iter().all(|event_loop| event_loop.answers(LOOP_ANSWERS))
+        }
     }
 
     /// Counts a reload in the metrics.
@@ -321,20 +359,20 @@ impl Sidecar {
     /// Tells whether everything ended by itself.
     fn drain(self) -> bool {
         let Sidecar {
-            live, control, limiter, courier, loops, fronts, threads, draining, show, clock, ..
+            live, control, limiter, forwarder, loops, fronts, threads, draining, show, clock, ..
         } = self;
         let within = live.snapshot().drain_timeout;
         let end = clock.now() + within;
         let last_words = end - LAST_WORDS.min(within / 4);
         draining.store(true, Ordering::SeqCst);
         limiter.command(Command::CloseAt(last_words));
-        order(&loops, &Order::Drain);
+        command_all(&loops, &LoopCommand::Drain);
         let drained = fronts.join_until(clock.instant(last_words));
         if !drained {
-            courier.cut();
+            forwarder.cut();
             let told = fronts.join_until(clock.instant(last_words + LAST_WORDS.min(within / 8)));
             if !told {
-                order(&loops, &Order::Cut);
+                command_all(&loops, &LoopCommand::Cut);
             }
         }
         // Stages end because their input closes: these were the last ends outside the loops.
@@ -343,9 +381,9 @@ impl Sidecar {
     }
 }
 
-fn order(loops: &[LoopHandle], order: &Order) {
+fn command_all(loops: &[LoopHandle], command: &LoopCommand) {
     for event_loop in loops {
-        event_loop.order(order.clone());
+        event_loop.command(command.clone());
     }
 }
 
@@ -357,7 +395,7 @@ fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, StartError> {
 /// As many client connections as there are descriptors, each worker's upstream connection set aside.
 fn most_connections(config: &Config) -> usize {
     let descriptors = lifecycle::raise_descriptor_limit();
-    let upstream = config.upstream.max_in_flight + config.passthrough.max_in_flight;
+    let upstream = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let most = descriptors.saturating_sub(OTHER_DESCRIPTORS + upstream).max(descriptors / 4);
     if most < config.front.max_connections {
         log::warn!(

@@ -2,16 +2,15 @@
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, LiveConfig, Reloaded};
-use crate::job::Job;
+use crate::dispatch::thread::{Command, LimiterHandle};
+use crate::downstream::job::Job;
 use crate::limiter::gate::Unfit;
-use crate::limiter::settings::{QueueSettings, RetreatSettings, Settings};
 use crate::limiter::snapshot::WaitingJob;
-use crate::limiter::thread::{Command, Intakes};
-use crate::ops::journal::Journal;
-use crate::ops::log as logging;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::log as logging;
 use crate::upstream::agent::{self, CaFileError};
-use crate::upstream::pool::Pool;
-use crate::upstream::worker::Courier;
+use crate::upstream::worker::Forwarder;
+use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
@@ -30,10 +29,10 @@ pub const ADMIN_KEYS: [&str; 4] =
 /// Changes the running sidecar.
 pub struct Control {
     live: Arc<LiveConfig>,
-    limiter: Intakes,
+    limiter: LimiterHandle,
     pass_through: Arc<Pool<Job>>,
     journal: Arc<Journal>,
-    courier: Arc<Courier>,
+    forwarder: Arc<Forwarder>,
     clock: Clock,
     /// Held for the length of a change: a reload and an operator do not mix.
     changing: Mutex<()>,
@@ -70,20 +69,20 @@ impl Control {
     #[must_use]
     pub fn new(
         live: Arc<LiveConfig>,
-        limiter: Intakes,
+        limiter: LimiterHandle,
         pass_through: Arc<Pool<Job>>,
         journal: Arc<Journal>,
-        courier: Arc<Courier>,
+        forwarder: Arc<Forwarder>,
         clock: Clock,
     ) -> Control {
-        Control { live, limiter, pass_through, journal, courier, clock, changing: Mutex::new(()) }
+        Control { live, limiter, pass_through, journal, forwarder, clock, changing: Mutex::new(()) }
     }
 
     /// Puts the live keys of a newly loaded configuration into force; no connection and no job is touched.
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self, loaded: &Config) -> Result<Reloaded, Refusal> {
         let _changing = self.changing.lock();
         let merged = config::reload(&self.live.snapshot(), loaded);
         self.put_into_force(&merged.config)?;
@@ -139,13 +138,13 @@ impl Control {
 
     fn put_into_force(&self, config: &Config) -> Result<(), Refusal> {
         let agent = self.agent_for(config)?;
-        let settings = Box::new(limiter_settings(config));
+        let settings = Box::new(config.limiter.clone());
         self.ask(|answer| Command::Reconfigure(settings, answer))?.map_err(Refusal::Unfit)?;
         if let Some(agent) = agent {
-            self.courier.renew(agent);
+            self.forwarder.renew(agent);
         }
         self.pass_through.set_cap(config.passthrough.max_in_flight);
-        self.journal.agents().lock().reconfigure(&config.agents, self.clock.now());
+        self.journal.reconfigure(&config.agents, self.clock.now());
         logging::set_level(config.log.level);
         self.live.replace(config.clone());
         Ok(())
@@ -154,7 +153,8 @@ impl Control {
     /// A new agent where the configuration asks for one; a file of certificates may have been renewed in place.
     fn agent_for(&self, config: &Config) -> Result<Option<Agent>, Refusal> {
         let running = self.live.snapshot();
-        let same = running.upstream.timeout == config.upstream.timeout
+        let same = running.upstream.first_byte_timeout == config.upstream.first_byte_timeout
+            && running.upstream.stream_idle_timeout == config.upstream.stream_idle_timeout
             && running.upstream.ca_file == config.upstream.ca_file
             && config.upstream.ca_file.is_none();
         if same {
@@ -167,37 +167,5 @@ impl Control {
         let (answer, answered) = bounded(1);
         self.limiter.command(command(answer));
         answered.recv_timeout(LIMITER_ANSWERS).map_err(|_| Refusal::Gone)
-    }
-}
-
-/// The configuration as the limiter takes it.
-#[must_use]
-pub fn limiter_settings(config: &Config) -> Settings {
-    let Config { rate, queue, retreat, upstream, .. } = config;
-    let defaults = Settings::default();
-    Settings {
-        rate_rpm: rate.rpm,
-        bucket_capacity: rate.bucket_capacity,
-        max_in_flight: u32::try_from(upstream.max_in_flight).unwrap_or(u32::MAX),
-        queue: QueueSettings {
-            max_size: queue.max_size,
-            max_bytes: queue.max_bytes,
-            full_policy: queue.full_policy,
-            low_priority_timeout: queue.low_timeout,
-            aging: queue.aging.unwrap_or_default(),
-        },
-        retry_after_cap: upstream.retry_after_cap,
-        adaptive: retreat.adaptive,
-        retreat: RetreatSettings {
-            window: retreat.window,
-            threshold: retreat.threshold_429,
-            factor: retreat.factor,
-            min_rpm: retreat.min_rpm,
-            recover_window: retreat.recover_window,
-            recover_threshold: retreat.recover_threshold,
-            recover_increment_rpm: retreat.recover_increment_rpm.into(),
-            ..defaults.retreat
-        },
-        ..defaults
     }
 }

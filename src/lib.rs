@@ -1,19 +1,12 @@
 //! **nvidia-sidecar**: a low-footprint, synchronous, thread-per-core proxy in front of the NVIDIA NIM API.
 //!
-//! ```text
-//!         epoll loop per core         limiter thread (owns queue and rate, no lock)    worker threads (blocking)
-//! client ─▶ front ── 4 crossbeam channels ─▶ lanes ─ ticket + slot ─ crossbeam ─▶ upstream (ureq) ──▶ client
-//!            │         (urgent … low)          ▲                                     │ (written straight)
-//!            ├── pass-through ─────────────────┼──────────▶ pass-through workers     │
-//!            ├── operator's pages              │                                     │
-//!            └── client hung up: cancel ───────┘◀────────── report: 200, 429, … ─────┘
-//! ```
+//! `docs/ARCHITECTURE.md` has the picture, follows one request through the files, and says what may import what.
 //!
 //! Words: a **request** is what a client sent, a **job** is a request in the queue, a **ticket** is the permission to
 //! send one request upstream, the **window** is the last 60 s, **limited** is what draws on the NVIDIA quota and
 //! **pass-through** is what does not.
 //!
-//! Log levels: `error` is a defect of the sidecar or a loss of its function, `warn` is something that an operator may
+//! Log levels: `error` is a bug of the sidecar or a loss of its function, `warn` is something that an operator may
 //! have to act on, `info` is one line a request and each change of state, `debug` explains a decision, `trace` shows
 //! pieces. Keys, tokens and webhook addresses appear at no level.
 
@@ -24,17 +17,20 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod dispatch;
+pub mod downstream;
 pub mod front;
 pub mod healthcheck;
 pub mod http;
-pub mod job;
 pub mod lifecycle;
 pub mod limiter;
 pub mod ops;
 pub mod outcome;
 pub mod priority;
-pub mod record;
+pub mod published;
 pub mod service;
 pub mod simulate;
 pub mod systemd;
+pub mod telemetry;
 pub mod upstream;
+pub mod workers;

@@ -1,13 +1,13 @@
 //! The sidecar as a service: configuration, log, start, signals, reload and stop.
 
-use crate::app::{End, Sidecar, StartError};
+use crate::app::{self, End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
-use crate::front::listen::Handed;
+use crate::front::listen::InheritedListeners;
 use crate::lifecycle::Threads;
-use crate::ops::log::{self as logging, LogCloser};
 use crate::systemd::{self, Watchdog};
+use crate::telemetry::log::{self as logging, LogCloser};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -23,8 +23,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
 #[must_use]
 pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
-    let handed = match systemd::handed_over(&environment) {
-        Ok(handed) => handed,
+    let inherited = match systemd::handed_over(&environment) {
+        Ok(inherited) => inherited,
         Err(error) => {
             eprintln!("nvidia-sidecar: cannot use what the service manager hands over: {error}");
             return ExitCode::FAILURE;
@@ -45,7 +45,7 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = Service { path, environment, clock }.run(handed, loaded).unwrap_or_else(|error| {
+    let code = Service { path, environment, clock }.run(inherited, loaded).unwrap_or_else(|error| {
         log::error!("{error}");
         if error.is_of_configuration() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     });
@@ -53,22 +53,26 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     code
 }
 
-/// Validates the configuration and prints the effective one, secrets masked. Status 0, or 2 when it is wrong.
+/// Validates the configuration, tries the files that the start would use, and prints the effective configuration, secrets
+/// masked. Status 0, or 2 when something is wrong.
 #[must_use]
 pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
-    match config::load(path, environment) {
-        Ok(loaded) => {
-            print!("{}", config::render_effective(&loaded.config));
-            for warning in &loaded.warnings {
-                eprintln!("warning: {warning}");
-            }
-            ExitCode::SUCCESS
-        }
+    let loaded = match config::load(path, environment) {
+        Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
-            ExitCode::from(EXIT_USAGE)
+            return ExitCode::from(EXIT_USAGE);
         }
+    };
+    print!("{}", config::render_effective(&loaded.config));
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
     }
+    let problems = app::check(&loaded.config, Clock::start());
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
 }
 
 /// What a reload needs again.
@@ -79,13 +83,13 @@ struct Service {
 }
 
 impl Service {
-    fn run(&self, handed: Handed, loaded: config::Loaded) -> Result<ExitCode, StartError> {
+    fn run(&self, inherited: InheritedListeners, loaded: config::Loaded) -> Result<ExitCode, StartError> {
         // Before anything else, so that no signal finds its default, which is to kill.
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
-        let sidecar = Sidecar::start_on(handed, loaded.config, self.clock)?;
+        let sidecar = Sidecar::start_on(inherited, loaded.config, self.clock)?;
         let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;
         log::info!("nvidia-sidecar {} {}", env!("CARGO_PKG_VERSION"), summary(&sidecar));
         systemd::ready(&summary(&sidecar));
@@ -123,7 +127,7 @@ impl Service {
         for warning in &loaded.warnings {
             log::warn!("reload: {warning}");
         }
-        let result = sidecar.reload(loaded.config);
+        let result = sidecar.reload(&loaded.config);
         sidecar.count_reload(result.is_ok());
         let reloaded = match result {
             Ok(reloaded) => reloaded,

@@ -1,6 +1,6 @@
 //! The service manager's side (systemd): the listeners that it hands over, and what it is told of the service's life.
 //!
-//! Under no manager nothing of this does anything: no listener is handed over, and nobody is told.
+//! Under no manager nothing of this does anything: no listener is inherited over, and nobody is told.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use sd_notify::NotifyState;
 
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::front::listen::Handed;
+use crate::front::listen::InheritedListeners;
 use crate::lifecycle::Threads;
 
-/// The names of the handed-over sockets, separated by colons (sd_listen_fds(3)).
+/// The names of the inherited-over sockets, separated by colons (sd_listen_fds(3)).
 const NAMES_VARIABLE: &str = "LISTEN_FDNAMES";
 /// What the units call the listener of `listen_port` (`FileDescriptorName=`).
 const API: &str = "http";
@@ -25,11 +25,11 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// How long the watchdog's thread may take to end; it may be waiting for the limiter.
 const WATCHDOG_ENDS: Duration = Duration::from_secs(3);
 
-/// Takes the listeners that were handed over (`LISTEN_FDS`). To be called once, before any thread is started.
+/// Takes the listeners that were inherited over (`LISTEN_FDS`). To be called once, before any thread is started.
 ///
 /// # Errors
 /// When a socket is no TCP listener, or nobody knows what it is for; the message says which.
-pub fn handed_over(environment: &Environment) -> io::Result<Handed> {
+pub fn handed_over(environment: &Environment) -> io::Result<InheritedListeners> {
     let mut sockets = ListenFd::from_env();
     let names = environment.get(NAMES_VARIABLE).map(|names| names.to_string_lossy().into_owned());
     let names: Vec<&str> = names.as_deref().map(|names| names.split(':').collect()).unwrap_or_default();
@@ -38,7 +38,7 @@ pub fn handed_over(environment: &Environment) -> io::Result<Handed> {
         Some(index) => sockets.take_tcp_listener(index),
         None => Ok(None),
     };
-    Ok(Handed { api: take(uses.api)?, metrics: take(uses.metrics)? })
+    Ok(InheritedListeners { api: take(uses.api)?, metrics: take(uses.metrics)? })
 }
 
 /// Which of the sockets is what.
@@ -54,7 +54,7 @@ fn uses(names: &[&str], count: usize) -> Result<Uses, String> {
     let named = |name: &str| {
         let mut found = (0..count).filter(|&i| names.get(i) == Some(&name));
         match (found.next(), found.next()) {
-            (_, Some(_)) => Err(format!("more than one socket named {name} is handed over")),
+            (_, Some(_)) => Err(format!("more than one socket named {name} is inherited over")),
             (first, None) => Ok(first),
         }
     };
@@ -65,7 +65,7 @@ fn uses(names: &[&str], count: usize) -> Result<Uses, String> {
             (Some(_), None) => uses.metrics = Some(other),
             (Some(_), Some(_)) => {
                 return Err(format!(
-                    "{count} sockets are handed over; there is use for one {API} and one {METRICS}"
+                    "{count} sockets are inherited over; there is use for one {API} and one {METRICS}"
                 ));
             }
         }
@@ -120,7 +120,7 @@ impl Watchdog {
                 if has_pulse() {
                     tell(&[NotifyState::Watchdog]);
                 } else {
-                    log::error!("the limiter does not answer; the service manager's watchdog is not pinged");
+                    log::error!("the limiter or an event loop does not answer; the service manager's watchdog is not pinged");
                 }
                 if ended.recv_timeout(time / 2) != Err(RecvTimeoutError::Timeout) {
                     return;

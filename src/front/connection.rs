@@ -1,10 +1,11 @@
 //! One client connection in its event loop: reading requests, writing the sidecar's own answers, closing politely.
 
-use crate::clock::Moment;
-use crate::front::intake::{Handled, Intake, Source};
-use crate::front::link::{Home, Link, Next};
-use crate::front::listen::Door;
-use crate::front::memory::Share;
+use crate::clock::{Moment, duration_from_secs_f64};
+use crate::downstream::body_memory::BodyShare;
+use crate::downstream::link::{AfterAnswer, Link, LoopPort};
+use crate::downstream::source::Port;
+use crate::downstream::source::Source;
+use crate::front::intake::{Handled, Intake, LetIn, Refused};
 use crate::http::{Bounds, Malformed, Progress, Request, RequestReader, Step, write};
 use crate::outcome::Outcome;
 use mio::unix::SourceFd;
@@ -27,8 +28,8 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// sends a reset that can destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A body may take the client timeout, and a second more for every so many bytes that have come.
-const SLOWEST_BODY_BYTES_A_SECOND: usize = 1024;
+/// A body whose pieces come slower than this, and each later than the client timeout allows, is given up.
+const SLOWEST_BODY_BYTES_A_SECOND: f64 = 1024.0;
 
 /// Bytes of the dashboard's stream that a viewer may be behind.
 const MAX_UNSEEN: usize = 64 * 1024;
@@ -39,9 +40,12 @@ const VIEWER_SEND_BUFFER: usize = 32 * 1024;
 /// Reads from one connection before the others get their turn.
 const READS_A_TURN: usize = 16;
 
+/// Requests of one connection that its loop answers itself before the others get their turn.
+const ANSWERS_A_TURN: usize = 8;
+
 /// What the loop does with a connection after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum AfterEvent {
     /// It waits for its next event or its deadline.
     Stay,
     /// It has more to do, after the others had their turn.
@@ -57,7 +61,7 @@ enum State {
     /// A request is under way and its holder owns the socket; a job can be cancelled.
     Lent { job: Option<u64> },
     /// An answer of the sidecar's own is being written.
-    Writing(Next),
+    Writing(AfterAnswer),
     /// The dashboard's stream is shown until the client goes.
     Watching,
     /// The last answer is out; unread input is thrown away until the client closes.
@@ -65,7 +69,7 @@ enum State {
 }
 
 /// What a connection needs of its loop while it is driven.
-pub(super) struct Turn<'a> {
+pub(super) struct LoopContext<'a> {
     pub(super) intake: &'a Intake,
     pub(super) registry: &'a Registry,
     /// One buffer for all connections of a loop.
@@ -78,9 +82,9 @@ pub(super) struct Connection {
     link: Arc<Link>,
     token: Token,
     peer: IpAddr,
-    door: Door,
+    port: Port,
     reader: RequestReader,
-    share: Share,
+    share: BodyShare,
     state: State,
     /// When the loop has to look at it without an event.
     deadline: Moment,
@@ -95,24 +99,26 @@ pub(super) struct Connection {
     turned_away: bool,
     /// It has carried a request.
     served: bool,
+    /// What the request whose body is being read was let in as.
+    let_in: Option<LetIn>,
 }
 
 impl Connection {
     pub(super) fn new(
         socket: TcpStream,
         peer: IpAddr,
-        door: Door,
+        port: Port,
         place: (usize, u32),
-        home: &Arc<Home>,
+        home: &Arc<LoopPort>,
         now: Moment,
-        share: Share,
+        share: BodyShare,
     ) -> Connection {
         let (token, generation) = place;
         Connection {
             link: Arc::new(Link::new(socket, token, generation, home.clone())),
             token: Token(token),
             peer,
-            door,
+            port,
             reader: RequestReader::default(),
             share,
             state: State::Reading,
@@ -125,6 +131,7 @@ impl Connection {
             closed: false,
             turned_away: false,
             served: false,
+            let_in: None,
         }
     }
 
@@ -150,9 +157,9 @@ impl Connection {
     }
 
     /// The loop drains. A connection that has just come has its first request on its way, as a rule, and its client could
-    /// not tell a close from a failure; it has a moment to send it.
+    /// not tell a close from a failure; it has a moment to send it, as has one that is in the middle of a request.
     pub(super) fn drain(&mut self, now: Moment) {
-        if self.state == State::Reading && !self.served && self.reader.progress() == Progress::Idle {
+        if self.state == State::Reading && !(self.served && self.reader.progress() == Progress::Idle) {
             self.deadline = self.deadline.min(now + FIRST_REQUEST);
         }
     }
@@ -163,14 +170,14 @@ impl Connection {
     }
 
     /// Shows an event to a viewer. One that does not keep up is dropped; its browser comes back for the present.
-    pub(super) fn show(&mut self, event: &[u8], turn: &mut Turn<'_>) -> Fate {
+    pub(super) fn show(&mut self, event: &[u8], context: &mut LoopContext<'_>) -> AfterEvent {
         if self.out.len() - self.written > MAX_UNSEEN {
-            return Fate::Close;
+            return AfterEvent::Close;
         }
         self.out.drain(..self.written);
         self.written = 0;
         self.out.extend_from_slice(event);
-        self.drive(turn)
+        self.drive(context)
     }
 
     /// Whether it was accepted only to be told that there are too many.
@@ -186,142 +193,199 @@ impl Connection {
 
     /// The selector says that something happened. `closed`: the client has sent its last byte, which while a request is
     /// under way means that it has hung up (as nginx and Go's net/http take it too).
-    pub(super) fn on_event(&mut self, closed: bool, turn: &mut Turn<'_>) -> Fate {
+    pub(super) fn on_event(&mut self, closed: bool, context: &mut LoopContext<'_>) -> AfterEvent {
         self.unread = true;
         self.closed |= closed;
-        let fate = self.drive(turn);
+        let after = self.drive(context);
         if self.closed
             && let State::Lent { job } = self.state
             && self.link.is_lent()
             && self.link.hangup().cancel()
             && let Some(job) = job
         {
-            turn.intake.cancel(job);
+            context.intake.cancel(job);
         }
-        fate
+        after
     }
 
     /// The holder has given the connection back with a message.
-    pub(super) fn on_return(&mut self, answer: Vec<u8>, next: Next, turn: &mut Turn<'_>) -> Fate {
+    pub(super) fn on_return(
+        &mut self,
+        answer: Vec<u8>,
+        next: AfterAnswer,
+        context: &mut LoopContext<'_>,
+    ) -> AfterEvent {
         self.link.take_back();
-        if next == Next::Abort {
-            return Fate::Close;
+        if next == AfterAnswer::Abort {
+            return AfterEvent::Close;
         }
-        self.begin_writing(answer, next, turn);
-        self.drive(turn)
+        self.begin_writing(answer, next, context);
+        self.drive(context)
     }
 
     /// The deadline has passed.
-    pub(super) fn on_deadline(&mut self, turn: &mut Turn<'_>) -> Fate {
+    pub(super) fn on_deadline(&mut self, context: &mut LoopContext<'_>) -> AfterEvent {
         match self.state {
+            State::Reading if self.reader.progress() != Progress::Idle && !self.link.may_persist() => {
+                self.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", context);
+                self.drive(context)
+            }
             State::Reading if self.reader.progress() != Progress::Idle => {
                 let what = if self.reader.progress() == Progress::Head { "head" } else { "body" };
                 let message = format!("the request's {what} did not arrive within client_timeout");
-                self.refuse(Outcome::Invalid(408), &message, turn);
-                self.drive(turn)
+                self.refuse(Outcome::Invalid(408), &message, context);
+                self.drive(context)
             }
             // A connection that was given back by re-arming says nothing until its next request; its rest begins here.
             State::Lent { .. } => {
-                self.deadline = turn.now + IDLE;
-                self.drive(turn)
+                self.deadline = context.now + IDLE;
+                self.drive(context)
             }
-            _ => Fate::Close,
+            _ => AfterEvent::Close,
         }
     }
 
     /// Gives the client an answer without having read a request.
-    pub(super) fn turn_away(&mut self, outcome: Outcome, message: &str, turn: &mut Turn<'_>) -> Fate {
+    pub(super) fn turn_away(
+        &mut self,
+        outcome: Outcome,
+        message: &str,
+        context: &mut LoopContext<'_>,
+    ) -> AfterEvent {
         self.turned_away = true;
-        self.refuse(outcome, message, turn);
-        self.drive(turn)
+        self.refuse(outcome, message, context);
+        self.drive(context)
     }
 
-    fn drive(&mut self, turn: &mut Turn<'_>) -> Fate {
+    fn drive(&mut self, context: &mut LoopContext<'_>) -> AfterEvent {
         if matches!(self.state, State::Lent { .. }) {
-            if self.link.is_lent_still() {
-                return Fate::Stay;
+            if self.link.keeps_lent() {
+                return AfterEvent::Stay;
             }
             self.link.settle_return();
-            self.await_request(turn.now);
+            self.await_request(context.now);
         }
-        let bounds = Bounds { max_body_bytes: turn.intake.max_body_bytes() };
-        let mut reads = 0;
+        let bounds = Bounds { max_body_bytes: context.intake.max_body_bytes() };
+        let (mut reads, mut answers) = (0, 0);
         loop {
             match self.state {
-                State::Reading => match self.reader.step(&bounds) {
-                    Ok(Step::Complete(request)) => self.take(request, turn),
-                    Ok(Step::NeedMore { send_continue }) => {
+                State::Reading if answers == ANSWERS_A_TURN => return AfterEvent::Again,
+                State::Reading => match self.step(&bounds, context) {
+                    Ok(None) => {}
+                    Ok(Some(Step::Complete(request))) => self.take(request, context),
+                    Ok(Some(Step::NeedMore { send_continue })) => {
                         if send_continue && !self.send_continue() {
-                            return Fate::Close;
+                            return AfterEvent::Close;
                         }
                         if reads == READS_A_TURN {
-                            return Fate::Again;
+                            return AfterEvent::Again;
                         }
                         reads += 1;
-                        match receive(self.link.socket(), turn.scratch) {
+                        match receive(self.link.socket(), context.scratch) {
                             Received::Bytes(n) => {
                                 // Fewer than asked for: that was all (epoll(7)), and more will be told of.
-                                self.unread = n == turn.scratch.len() || self.closed;
-                                self.feed(n, turn);
+                                self.unread = n == context.scratch.len() || self.closed;
+                                self.feed(n, context);
                             }
-                            Received::Nothing => return Fate::Stay,
-                            Received::End => return Fate::Close,
+                            Received::Nothing => return AfterEvent::Stay,
+                            Received::End => return AfterEvent::Close,
                         }
                     }
                     Err(Malformed { status, message }) => {
-                        self.refuse(Outcome::Invalid(status), &message, turn);
+                        self.refuse(Outcome::Invalid(status), &message, context);
                     }
                 },
-                State::Writing(next) => match self.flush(turn.registry) {
-                    Ok(true) => self.end_answer(next, turn.now),
-                    Ok(false) => return Fate::Stay,
-                    Err(_) => return Fate::Close,
+                State::Writing(next) => match self.flush(context.registry) {
+                    Ok(true) => {
+                        answers += 1;
+                        self.end_answer(next, context.now);
+                    }
+                    Ok(false) => return AfterEvent::Stay,
+                    Err(_) => return AfterEvent::Close,
                 },
-                State::Lingering => match receive(self.link.socket(), turn.scratch) {
+                State::Lingering => match receive(self.link.socket(), context.scratch) {
                     Received::Bytes(_) if reads < READS_A_TURN => reads += 1,
-                    Received::Bytes(_) => return Fate::Again,
-                    Received::Nothing => return Fate::Stay,
-                    Received::End => return Fate::Close,
+                    Received::Bytes(_) => return AfterEvent::Again,
+                    Received::Nothing => return AfterEvent::Stay,
+                    Received::End => return AfterEvent::Close,
                 },
-                State::Watching => match self.flush(turn.registry) {
+                State::Watching => match self.flush(context.registry) {
                     Ok(seen) => {
                         self.deadline =
-                            if seen { Moment::NEVER } else { turn.now + turn.intake.client_timeout() };
-                        match receive(self.link.socket(), turn.scratch) {
+                            if seen { Moment::NEVER } else { context.now + context.intake.client_timeout() };
+                        match receive(self.link.socket(), context.scratch) {
                             Received::Bytes(_) if reads < READS_A_TURN => reads += 1,
-                            Received::Bytes(_) => return Fate::Again,
-                            Received::Nothing => return Fate::Stay,
-                            Received::End => return Fate::Close,
+                            Received::Bytes(_) => return AfterEvent::Again,
+                            Received::Nothing => return AfterEvent::Stay,
+                            Received::End => return AfterEvent::Close,
                         }
                     }
-                    Err(_) => return Fate::Close,
+                    Err(_) => return AfterEvent::Close,
                 },
-                State::Lent { .. } => return Fate::Stay,
+                State::Lent { .. } => return AfterEvent::Stay,
             }
         }
     }
 
-    fn feed(&mut self, received: usize, turn: &Turn<'_>) {
+    fn feed(&mut self, received: usize, context: &LoopContext<'_>) {
         if self.reader.progress() == Progress::Idle {
-            self.began = turn.now;
+            self.began = context.now;
         }
-        self.reader.feed(&turn.scratch[..received]);
-        if !self.share.resize(self.reader.held_bytes(), turn.intake.max_body_memory()) {
+        let taken = self.reader.body_received();
+        self.reader.feed(&context.scratch[..received]);
+        if !self.share.resize(self.reader.held_bytes(), context.intake.max_body_memory()) {
             let message = "the memory for request bodies is used up (max_body_memory_bytes)";
-            return self.refuse(Outcome::QueueFull, message, turn);
+            return self.refuse(Outcome::QueueFull, message, context);
         }
-        let earned = self.reader.body_received() / SLOWEST_BODY_BYTES_A_SECOND;
-        self.deadline = self.began + turn.intake.client_timeout() + Duration::from_secs(earned as u64);
+        let patience = context.intake.client_timeout();
+        self.deadline = if self.reader.progress() == Progress::Body {
+            // Each piece earns time by its size, and never more than the client timeout ahead of it: a body that came fast
+            // at first may not stall for long afterwards.
+            let more = (self.reader.body_received() - taken) as f64 / SLOWEST_BODY_BYTES_A_SECOND;
+            (self.deadline + duration_from_secs_f64(more)).min(context.now + patience)
+        } else if self.link.may_persist() {
+            self.began + patience
+        } else {
+            // A loop that drains does not wait longer for a head that is under way.
+            self.deadline
+        };
     }
 
-    fn take(&mut self, request: Request, turn: &Turn<'_>) {
+    /// Reads on, and stops at a complete head to judge it; `None` when it was not let in.
+    fn step(&mut self, bounds: &Bounds, context: &LoopContext<'_>) -> Result<Option<Step>, Malformed> {
+        if self.reader.step_to_head(bounds)?
+            && let Some(head) = self.reader.head()
+        {
+            let has_body = self.reader.awaits_body();
+            match context.intake.judge(head, has_body, &self.source(), context.now) {
+                Ok(let_in) => self.let_in = Some(let_in),
+                Err(Refused { bytes, keep }) => {
+                    if keep {
+                        // It has no body, so this takes it off the buffer.
+                        self.reader.step(bounds)?;
+                    }
+                    self.begin_writing(bytes, AfterAnswer::keep_if(keep), context);
+                    return Ok(None);
+                }
+            }
+            self.deadline = context.now + context.intake.client_timeout();
+        }
+        self.reader.step(bounds).map(Some)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { link: &self.link, peer: self.peer, port: self.port, unread: self.unread }
+    }
+
+    fn take(&mut self, request: Request, context: &LoopContext<'_>) {
         self.served = true;
         let leftover = self.reader.has_leftover();
-        let share = std::mem::replace(&mut self.share, turn.intake.share());
-        self.reader.shrink();
-        let source = Source { link: &self.link, peer: self.peer, door: self.door, unread: self.unread };
-        match turn.intake.handle(request, share, leftover, &source, turn.now) {
-            Handled::Answer { bytes, keep } => self.begin_writing(bytes, Next::keep_if(keep), turn),
+        let share = std::mem::replace(&mut self.share, context.intake.share());
+        let Some(let_in) = self.let_in.take() else {
+            return self.refuse(Outcome::Internal, "the request was not judged; this is a bug", context);
+        };
+        match context.intake.handle(request, let_in, share, leftover, &self.source(), context.now) {
+            Handled::Answer { bytes, keep } => self.begin_writing(bytes, AfterAnswer::keep_if(keep), context),
             Handled::Watch { head } => {
                 let _ = SockRef::from(self.link.socket()).set_send_buffer_size(VIEWER_SEND_BUFFER);
                 self.out = head;
@@ -329,22 +393,23 @@ impl Connection {
                 self.state = State::Watching;
             }
             Handled::Lent { job } => {
+                self.reader.shrink();
                 self.state = State::Lent { job };
-                self.deadline = turn.now + IDLE;
+                self.deadline = context.now + IDLE;
             }
         }
     }
 
-    fn refuse(&mut self, outcome: Outcome, message: &str, turn: &Turn<'_>) {
-        let answer = turn.intake.refusal(outcome, message, self.peer);
-        self.begin_writing(answer, Next::Close, turn);
+    fn refuse(&mut self, outcome: Outcome, message: &str, context: &LoopContext<'_>) {
+        let answer = context.intake.refusal(outcome, message, self.peer);
+        self.begin_writing(answer, AfterAnswer::Close, context);
     }
 
-    fn begin_writing(&mut self, answer: Vec<u8>, next: Next, turn: &Turn<'_>) {
+    fn begin_writing(&mut self, answer: Vec<u8>, next: AfterAnswer, context: &LoopContext<'_>) {
         self.out = answer;
         self.written = 0;
         self.state = State::Writing(next);
-        self.deadline = turn.now + turn.intake.client_timeout();
+        self.deadline = context.now + context.intake.client_timeout();
     }
 
     /// Writes what the socket takes; tells whether everything is out.
@@ -379,8 +444,8 @@ impl Connection {
         registry.reregister(&mut SourceFd(&self.socket_fd()), self.token, interest)
     }
 
-    fn end_answer(&mut self, next: Next, now: Moment) {
-        if next == Next::Keep {
+    fn end_answer(&mut self, next: AfterAnswer, now: Moment) {
+        if next == AfterAnswer::Keep {
             self.await_request(now);
         } else {
             let _ = self.link.socket().shutdown(Shutdown::Write);

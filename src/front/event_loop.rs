@@ -1,12 +1,13 @@
 //! One event loop: accepts connections, feeds them their events, and minds their deadlines.
 
 use crate::clock::{Clock, Moment};
-use crate::front::connection::{Connection, Fate, Turn};
+use crate::downstream::connections::OpenConnections;
+use crate::downstream::link::{LoopPort, Returned};
+use crate::downstream::source::Port;
+use crate::front::connection::{AfterEvent, Connection, LoopContext};
 use crate::front::intake::Intake;
-use crate::front::link::{Home, Return};
-use crate::front::listen::Door;
 use crate::outcome::Outcome;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const WAKE: Token = Token(usize::MAX);
@@ -34,64 +35,50 @@ const REFUSALS_AT_ONCE: usize = 64;
 /// Bytes read at once, one buffer for all connections of a loop.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Counts the open connections of all loops.
-#[derive(Clone, Debug, Default)]
-pub struct OpenConnections(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    all: AtomicUsize,
-    viewers: AtomicUsize,
-}
-
-impl OpenConnections {
-    /// Connections open now.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.all.load(Ordering::Relaxed)
-    }
-
-    /// Of these, the ones that show the dashboard's stream.
-    #[must_use]
-    pub fn viewers(&self) -> usize {
-        self.0.viewers.load(Ordering::Relaxed)
-    }
-}
-
 /// What a loop is told while it runs.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub enum LoopCommand {
     /// Show these bytes to every viewer.
     Show(Arc<[u8]>),
     /// Accept nothing more and close what is idle; end when the last answer is out.
     Drain,
     /// Cut what is left and end.
     Cut,
+    /// Say that the loop turns.
+    Answer(Sender<()>),
 }
 
 /// The way to a loop that runs.
 #[derive(Clone)]
 pub struct LoopHandle {
-    orders: Sender<Order>,
-    home: Arc<Home>,
+    commands: Sender<LoopCommand>,
+    home: Arc<LoopPort>,
 }
 
 impl LoopHandle {
-    /// Gives the loop an order; it goes unheard once the loop has ended.
-    pub fn order(&self, order: Order) {
-        if self.orders.send(order).is_ok() {
+    /// Gives the loop a command; it goes unheard once the loop has ended.
+    pub fn command(&self, command: LoopCommand) {
+        if self.commands.send(command).is_ok() {
             let _ = self.home.waker.wake();
         }
+    }
+
+    /// Whether the loop takes commands within `patience`. One that has ended is not missed.
+    #[must_use]
+    pub fn answers(&self, patience: Duration) -> bool {
+        let (answer, answered) = bounded(1);
+        self.command(LoopCommand::Answer(answer));
+        answered.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 }
 
 /// A loop that has not started yet.
 pub struct EventLoop {
     poll: Poll,
-    home: Arc<Home>,
-    returns: Receiver<Return>,
-    orders: Receiver<Order>,
-    listeners: Vec<(TcpListener, Door)>,
+    home: Arc<LoopPort>,
+    returns: Receiver<Returned>,
+    commands: Receiver<LoopCommand>,
+    listeners: Vec<(TcpListener, Port)>,
     connections: Slab<Connection>,
     open: OpenConnections,
     intake: Arc<Intake>,
@@ -115,7 +102,7 @@ impl EventLoop {
     /// # Errors
     /// When the system gives no selector or a listener cannot be registered.
     pub fn new(
-        listeners: Vec<(TcpListener, Door)>,
+        listeners: Vec<(TcpListener, Port)>,
         open: OpenConnections,
         intake: Arc<Intake>,
         clock: Clock,
@@ -128,15 +115,15 @@ impl EventLoop {
         let (sender, returns) = unbounded();
         let waker = Waker::new(poll.registry(), WAKE)?;
         let registry = poll.registry().try_clone()?;
-        let home = Arc::new(Home { returns: sender, waker, registry, draining: AtomicBool::new(false) });
-        // Two orders in a life, and a show a second that a loop takes at once.
-        let (order_to, orders) = unbounded();
-        let handle = LoopHandle { orders: order_to, home: home.clone() };
+        let home = Arc::new(LoopPort { returns: sender, waker, registry, draining: AtomicBool::new(false) });
+        // Two commands in a life, and a show a second that a loop takes at once.
+        let (order_to, commands) = unbounded();
+        let handle = LoopHandle { commands: order_to, home: home.clone() };
         let event_loop = EventLoop {
             poll,
             home,
             returns,
-            orders,
+            commands,
             listeners,
             connections: Slab::new(),
             open,
@@ -166,7 +153,7 @@ impl EventLoop {
             }
             let now = self.clock.now();
             for token in std::mem::take(&mut self.again) {
-                self.drive(token, now, |connection, turn| connection.on_event(false, turn));
+                self.drive(token, now, |connection, context| connection.on_event(false, context));
             }
             for event in &events {
                 match event.token() {
@@ -176,7 +163,7 @@ impl EventLoop {
                     }
                     Token(token) => {
                         let closed = event.is_read_closed() || event.is_error();
-                        self.drive(token, now, |connection, turn| connection.on_event(closed, turn));
+                        self.drive(token, now, |connection, context| connection.on_event(closed, context));
                     }
                 }
             }
@@ -206,27 +193,33 @@ impl EventLoop {
         (next != Moment::NEVER).then(|| next.since(self.clock.now()))
     }
 
-    fn drive(&mut self, token: usize, now: Moment, act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Fate) {
+    fn drive(
+        &mut self,
+        token: usize,
+        now: Moment,
+        act: impl FnOnce(&mut Connection, &mut LoopContext<'_>) -> AfterEvent,
+    ) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let registry = self.poll.registry();
-        let mut turn = Turn { intake: &self.intake, registry, scratch: &mut self.scratch, now };
+        let mut context = LoopContext { intake: &self.intake, registry, scratch: &mut self.scratch, now };
         let was_watching = connection.is_watching();
         // A defect costs one connection, not all of this loop.
-        let fate = catch_unwind(AssertUnwindSafe(|| act(connection, &mut turn))).unwrap_or(Fate::Close);
+        let after =
+            catch_unwind(AssertUnwindSafe(|| act(connection, &mut context))).unwrap_or(AfterEvent::Close);
         if connection.is_watching() && !was_watching {
-            self.open.0.viewers.fetch_add(1, Ordering::Relaxed);
+            self.open.add_viewer();
         }
-        match fate {
-            Fate::Stay => self.next_deadline = self.next_deadline.min(connection.deadline()),
-            Fate::Again => self.again.push(token),
-            Fate::Close => self.close(token),
+        match after {
+            AfterEvent::Stay => self.next_deadline = self.next_deadline.min(connection.deadline()),
+            AfterEvent::Again => self.again.push(token),
+            AfterEvent::Close => self.close(token),
         }
     }
 
     fn take_returns(&mut self, now: Moment) {
-        while let Ok(Return { token, generation, answer, next }) = self.returns.try_recv() {
+        while let Ok(Returned { token, generation, answer, next }) = self.returns.try_recv() {
             if self.connections.get(token).is_some_and(|c| c.generation() == generation) {
-                self.drive(token, now, |connection, turn| connection.on_return(answer, next, turn));
+                self.drive(token, now, |connection, context| connection.on_return(answer, next, context));
             }
         }
     }
@@ -251,14 +244,14 @@ impl EventLoop {
         self.must_accept = false;
         self.accept_from = Moment::ZERO;
         for i in 0..self.listeners.len() {
-            for turn in 0.. {
-                if turn == ACCEPTS_A_TURN {
+            for context in 0.. {
+                if context == ACCEPTS_A_TURN {
                     self.must_accept = true;
                     break;
                 }
-                let door = self.listeners[i].1;
+                let port = self.listeners[i].1;
                 match self.listeners[i].0.accept() {
-                    Ok((socket, peer)) => self.admit(socket, peer.ip(), door, now),
+                    Ok((socket, peer)) => self.admit(socket, peer.ip(), port, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
@@ -274,7 +267,7 @@ impl EventLoop {
         }
     }
 
-    fn admit(&mut self, socket: TcpStream, peer: IpAddr, door: Door, now: Moment) {
+    fn admit(&mut self, socket: TcpStream, peer: IpAddr, port: Port, now: Moment) {
         let over = self.open.count() >= self.intake.max_connections();
         if over && self.refusals >= REFUSALS_AT_ONCE || self.intake.prepare(&socket).is_err() {
             return;
@@ -282,7 +275,7 @@ impl EventLoop {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let (token, place) = (entry.key(), (entry.key(), self.generation));
-        let connection = Connection::new(socket, peer, door, place, &self.home, now, self.intake.share());
+        let connection = Connection::new(socket, peer, port, place, &self.home, now, self.intake.share());
         let fd = connection.socket_fd();
         let registered = self.poll.registry().register(&mut SourceFd(&fd), Token(token), Interest::READABLE);
         if let Err(error) = registered {
@@ -291,34 +284,37 @@ impl EventLoop {
         }
         self.next_deadline = self.next_deadline.min(connection.deadline());
         entry.insert(connection);
-        self.open.0.all.fetch_add(1, Ordering::Relaxed);
+        self.open.add();
         if over {
             self.refusals += 1;
             let message = "too many connections (max_connections)";
-            self.drive(token, now, |c, turn| c.turn_away(Outcome::QueueFull, message, turn));
+            self.drive(token, now, |c, context| c.turn_away(Outcome::QueueFull, message, context));
         }
     }
 
     fn close(&mut self, token: usize) {
         if let Some(connection) = self.connections.try_remove(token) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&connection.socket_fd()));
-            self.open.0.all.fetch_sub(1, Ordering::Relaxed);
+            self.open.remove();
             if connection.was_turned_away() {
                 self.refusals -= 1;
             }
             if connection.is_watching() {
-                self.open.0.viewers.fetch_sub(1, Ordering::Relaxed);
+                self.open.remove_viewer();
             }
         }
     }
 
     /// Carries out what was ordered; tells whether the loop is to end.
     fn obey(&mut self, now: Moment) -> bool {
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Order::Show(event) => self.show(&event, now),
-                Order::Drain => self.begin_draining(now),
-                Order::Cut => return true,
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                LoopCommand::Show(event) => self.show(&event, now),
+                LoopCommand::Drain => self.begin_draining(now),
+                LoopCommand::Cut => return true,
+                LoopCommand::Answer(to) => {
+                    let _ = to.send(());
+                }
             }
         }
         if self.draining {
@@ -332,7 +328,7 @@ impl EventLoop {
         let viewers: Vec<usize> =
             self.connections.iter().filter(|(_, c)| c.is_watching()).map(|(token, _)| token).collect();
         for token in viewers {
-            self.drive(token, now, |connection, turn| connection.show(event, turn));
+            self.drive(token, now, |connection, context| connection.show(event, context));
         }
     }
 

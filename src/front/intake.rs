@@ -2,22 +2,22 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
-use crate::front::access::{self, Denied};
-use crate::front::identity;
-use crate::front::link::Link;
-use crate::front::listen::Door;
-use crate::front::memory::{Budget, Share};
+use crate::dispatch::thread::{Command, LimiterHandle};
+use crate::downstream::access::{self, Admitted, Denied};
+use crate::downstream::body_memory::{BodyBudget, BodyShare};
+use crate::downstream::identity;
+use crate::downstream::job::{Body, Facts, Job, Responder};
+use crate::downstream::source::Source;
 use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
-use crate::job::{Body, Facts, Job, Line};
-use crate::limiter::thread::{Command, Intakes};
-use crate::ops::journal::Journal;
 use crate::ops::pages::{Pages, Reply};
+use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
-use crate::record::{Record, Route};
-use crate::upstream::pool::Pool;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::record::{Record, Route};
+use crate::workers::pool::Pool;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, TcpStream};
@@ -54,24 +54,29 @@ pub enum Handled {
     },
 }
 
-/// Where a request came from.
-pub struct Source<'a> {
-    /// The client's connection.
-    pub link: &'a Arc<Link>,
-    /// Its address.
-    pub peer: IpAddr,
-    /// The port that it came in by.
-    pub door: Door,
-    /// The loop has not read all that came.
-    pub unread: bool,
+/// What a request was let in as. It is judged on its head alone, before `100 Continue` is sent and before a byte of its
+/// body is kept: who is not let in takes no memory.
+pub(super) enum LetIn {
+    /// As one for a page.
+    Page(PageKind),
+    /// As one to be proxied.
+    Proxied(Admitted),
+}
+
+/// The answer to a request that is not let in.
+pub(super) struct Refused {
+    /// The whole answer.
+    pub(super) bytes: Vec<u8>,
+    /// Whether the connection persists.
+    pub(super) keep: bool,
 }
 
 /// What an intake is wired to.
-pub struct Wiring {
+pub struct IntakeParts {
     /// The running configuration.
     pub live: Arc<LiveConfig>,
     /// The way to the limiter.
-    pub limiter: Intakes,
+    pub limiter: LimiterHandle,
     /// The workers of pass-through requests.
     pub pass_through: Arc<Pool<Job>>,
     /// The operator's pages.
@@ -81,7 +86,7 @@ pub struct Wiring {
     /// The sidecar shuts down: proxied requests are refused.
     pub draining: Arc<AtomicBool>,
     /// The budget for request bodies.
-    pub budget: Budget,
+    pub budget: BodyBudget,
     /// The clock.
     pub clock: Clock,
     /// The bound on connections that the descriptors of this process allow.
@@ -90,19 +95,19 @@ pub struct Wiring {
 
 /// Shared by all event loops.
 pub struct Intake {
-    wiring: Wiring,
+    parts: IntakeParts,
     next_id: AtomicU64,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
-    pub fn new(wiring: Wiring) -> Intake {
-        Intake { wiring, next_id: AtomicU64::new(1) }
+    pub fn new(parts: IntakeParts) -> Intake {
+        Intake { parts, next_id: AtomicU64::new(1) }
     }
 
     pub(super) fn max_connections(&self) -> usize {
-        self.config().front.max_connections.min(self.wiring.most_connections)
+        self.config().front.max_connections.min(self.parts.most_connections)
     }
 
     pub(super) fn max_body_bytes(&self) -> usize {
@@ -117,12 +122,12 @@ impl Intake {
         self.config().front.client_timeout
     }
 
-    pub(super) fn share(&self) -> Share {
-        self.wiring.budget.share()
+    pub(super) fn share(&self) -> BodyShare {
+        self.parts.budget.share()
     }
 
     fn config(&self) -> Arc<Config> {
-        self.wiring.live.snapshot()
+        self.parts.live.snapshot()
     }
 
     /// Sets a new client socket up.
@@ -138,15 +143,15 @@ impl Intake {
 
     /// The client of this job hung up.
     pub(super) fn cancel(&self, job: u64) {
-        self.wiring.limiter.command(Command::Cancel(job));
+        self.parts.limiter.command(Command::Cancel(job));
     }
 
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
-        self.wiring.journal.close(&Record::of_no_request(
+        self.parts.journal.close(&Record::of_no_request(
             &request_id,
-            &peer.to_canonical().to_string(),
+            &peer.to_canonical().to_string().into(),
             outcome,
         ));
         ErrorAnswer {
@@ -158,21 +163,38 @@ impl Intake {
             keep_alive: false,
             head_only: false,
         }
-        .to_bytes(self.wiring.clock.wall())
+        .to_bytes(self.parts.clock.wall())
     }
 
-    fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>) -> Handled {
+    /// Lets a request in, or not. `has_body`: a body follows that would not be read.
+    pub(super) fn judge(
+        &self,
+        head: &Head,
+        has_body: bool,
+        from: &Source<'_>,
+        now: Moment,
+    ) -> Result<LetIn, Refused> {
+        let keep = !has_body && head.keep_alive() && from.link.may_persist();
+        if let Some(kind) = PageKind::of(head.method(), head.path(), from.port) {
+            let admitted = self.parts.pages.admit(kind, head, from, keep, now);
+            return admitted.map(|()| LetIn::Page(kind)).map_err(|bytes| Refused { bytes, keep });
+        }
+        access::admit(head, &self.config().clients)
+            .map(LetIn::Proxied)
+            .map_err(|denied| Refused { bytes: self.deny(head, &denied, from, keep), keep })
+    }
+
+    fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>, keep: bool) -> Vec<u8> {
         let outcome = Outcome::Invalid(denied.status);
         let request_id = identity::request_id(head);
-        let peer = from.peer.to_canonical().to_string();
-        self.wiring.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
+        let peer = from.peer.to_canonical().to_string().into();
+        self.parts.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
         let mut fields: Vec<(&str, String)> = Vec::new();
         if denied.status == 401 {
             fields.push(("www-authenticate", "Bearer".into()));
         }
         fields.extend(denied.origin.iter().flat_map(|origin| access::cors_fields(origin)));
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let keep = head.keep_alive() && from.link.may_persist();
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
@@ -182,37 +204,39 @@ impl Intake {
             keep_alive: keep,
             head_only: head.method() == "HEAD",
         };
-        Handled::Answer { bytes: answer.to_bytes(self.wiring.clock.wall()), keep }
+        answer.to_bytes(self.parts.clock.wall())
     }
 
     fn grant_preflight(&self, head: &Head, origin: &str, from: &Source<'_>) -> Handled {
         let fields = access::preflight_fields(head, origin);
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let keep = head.keep_alive() && from.link.may_persist();
-        let bytes = local_answer(204, "", &fields, b"", keep, false, self.wiring.clock.wall());
+        let bytes = local_answer(204, "", &fields, b"", keep, false, self.parts.clock.wall());
         Handled::Answer { bytes, keep }
     }
 
-    /// Takes a complete request. A lent connection is marked as lent before its job leaves.
+    /// Takes a complete request that was let in. A lent connection is marked as lent before its job leaves.
     pub(super) fn handle(
         &self,
         request: Request,
-        body_share: Share,
+        let_in: LetIn,
+        body_share: BodyShare,
         leftover: bool,
         from: &Source<'_>,
         now: Moment,
     ) -> Handled {
-        let Request { head, body } = match self.wiring.pages.reply(request, from, now) {
-            Reply::Proxy(request) => request,
-            Reply::Now(bytes, keep) => return Handled::Answer { bytes, keep },
-            Reply::Later => return Handled::Lent { job: None },
-            Reply::Watch(head) => return Handled::Watch { head },
+        let pass = match let_in {
+            LetIn::Page(kind) => {
+                return match self.parts.pages.reply(kind, request, from, now) {
+                    Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
+                    Reply::Later => Handled::Lent { job: None },
+                    Reply::Watch(head) => Handled::Watch { head },
+                };
+            }
+            LetIn::Proxied(admitted) => admitted,
         };
+        let Request { head, body } = request;
         let config = self.config();
-        let pass = match access::admit(&head, &config.clients) {
-            Ok(pass) => pass,
-            Err(denied) => return self.deny(&head, &denied, from),
-        };
         if let Some(origin) = &pass.origin
             && access::is_preflight(&head)
         {
@@ -231,19 +255,19 @@ impl Intake {
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
-            deadline: now + route::patience(&head, config.queue.timeout),
+            deadline: now + route::patience(&head, config.limiter.queue.timeout),
         };
         from.link.lend(from.unread);
-        let line = Line::new(from.link.clone(), leftover);
-        let job = Job::new(facts, head, body, line, self.wiring.journal.clone());
-        if self.wiring.draining.load(Ordering::SeqCst) {
+        let line = Responder::new(from.link.clone(), leftover);
+        let job = Job::new(facts, head, body, line, self.parts.journal.clone());
+        if self.parts.draining.load(Ordering::SeqCst) {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {
-                Route::Limited => self.wiring.limiter.arrive(job),
+                Route::Limited => self.parts.limiter.arrive(job),
                 Route::PassThrough => {
                     // Nobody counts how long a pass-through request waits, so none does.
-                    if let Err(job) = self.wiring.pass_through.submit_if_free(job) {
+                    if let Err(job) = self.parts.pass_through.submit_if_free(job) {
                         let message = "all pass-through workers are busy (passthrough_max_in_flight)";
                         job.refuse(Outcome::QueueFull, message, Some(BUSY_RETRY));
                     }

@@ -6,13 +6,9 @@
 //!                             └──── link ◀──────┴─▶ pass-through workers         (lent)
 //! ```
 
-pub mod access;
 pub mod event_loop;
-pub mod identity;
 pub mod intake;
-pub mod link;
 pub mod listen;
-pub mod memory;
 pub mod route;
 
 mod connection;

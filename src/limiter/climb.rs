@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use super::rate::Rpm;
-use super::retreat::Sample;
+use super::share::Sample;
 use crate::clock::Moment;
 
 /// Which part of the granted rate is used at least; it is all but one request a minute if that is more.

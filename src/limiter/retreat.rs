@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use super::climb::Climb;
 use super::rate::Rpm;
-use super::settings::{Adaptive, RetreatSettings};
-use super::share::Share;
+use super::share::{Sample, Share};
 use super::snapshot::{RetreatState, RetreatStats};
 use crate::clock::Moment;
+use crate::config::limiter::{Adaptive, RetreatSettings};
 
 /// A share is not believed from a single refusal, however few the answers are.
 const MIN_REFUSALS: u32 = 2;
@@ -56,17 +56,6 @@ pub struct Change {
     pub share: f64,
     /// Whether the rate fell to the floor just now.
     pub floor: bool,
-}
-
-/// An answer of the upstream, as the retreat sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    /// Whether it was a refusal.
-    pub refused: bool,
-    /// When its request was sent.
-    pub sent_at: Moment,
-    /// How many requests were sent in the last minute and not refused.
-    pub granted: u32,
 }
 
 impl Retreat {
@@ -131,9 +120,11 @@ impl Retreat {
         }
     }
 
-    /// Jobs wait and the window is full: the present rate is in use.
-    pub fn filled(&mut self) {
-        self.climb.filled();
+    /// The window has no place to give; if jobs wait for one, the present rate is in use.
+    pub fn filled_by(&mut self, jobs_wait: bool) {
+        if jobs_wait {
+            self.climb.filled();
+        }
     }
 
     /// Takes the steps that time alone brings.
@@ -153,10 +144,10 @@ impl Retreat {
                 self.recover(rate, now)
             }
             (RetreatState::Recover, Adaptive::Specified) => {
-                self.rise(self.settings.recover_increment_rpm, now)
+                self.rise(self.settings.recover_increment_rpm.into(), now)
             }
             (RetreatState::Recover, Adaptive::Learned) => {
-                let step = self.climb.step(self.effective, self.settings.recover_increment_rpm);
+                let step = self.climb.step(self.effective, self.settings.recover_increment_rpm.into());
                 self.rise(step, now)
             }
         }

@@ -8,6 +8,17 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
+/// An answer of the upstream, as the retreat sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Whether it was a refusal.
+    pub refused: bool,
+    /// When its request was sent.
+    pub sent_at: Moment,
+    /// How many requests were sent in the last minute and not refused.
+    pub granted: u32,
+}
+
 /// Into how many slots the longest span is cut.
 const SLOTS: u32 = 120;
 

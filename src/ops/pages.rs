@@ -2,85 +2,32 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
-use crate::front::identity;
-use crate::front::intake::Source;
-use crate::front::listen::Door;
-use crate::http::write::local_answer;
+use crate::downstream::source::Port;
+use crate::downstream::source::Source;
 use crate::http::{Head, Request};
-use crate::ops::admin::{self, Admission};
-use crate::ops::dashboard::{self, CONTENT_SECURITY_POLICY};
-use crate::ops::desk::Desk;
-use crate::ops::errand::Errand;
+use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
+use crate::ops::assets::{self, CONTENT_SECURITY_POLICY};
 use crate::ops::heartbeat;
-use crate::ops::metrics::CONTENT_TYPE;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
+use crate::ops::page::{Page, method_not_allowed, only};
+use crate::ops::page_request::PageRequest;
+use crate::ops::paths::PageKind;
 use crate::ops::readiness::Readiness;
-use crate::outcome::Outcome;
-use serde::Serialize;
 use std::sync::Arc;
-use std::time::SystemTime;
-
-/// What a page answers.
-#[derive(Debug)]
-pub struct Page {
-    status: u16,
-    content_type: &'static str,
-    body: Vec<u8>,
-    fields: Vec<(&'static str, &'static str)>,
-}
-
-impl Page {
-    /// A page of JSON.
-    #[must_use]
-    pub fn json(status: u16, value: &impl Serialize) -> Page {
-        Page::new(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
-    }
-
-    /// A refusal in OpenAI's form.
-    #[must_use]
-    pub fn refusal(status: u16, message: &str) -> Page {
-        let meaning = Outcome::Invalid(status).meaning();
-        let error = serde_json::json!({"message": message, "type": meaning.error_type, "param": null, "code": meaning.code});
-        Page::json(status, &serde_json::json!({ "error": error }))
-    }
-
-    /// A page of any type.
-    #[must_use]
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Page {
-        Page { status, content_type, body: body.into(), fields: vec![("cache-control", "no-store")] }
-    }
-
-    /// With one field more.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: &'static str) -> Page {
-        self.fields.push((name, value));
-        self
-    }
-
-    /// The whole answer to the request with this head.
-    #[must_use]
-    pub fn to_bytes(&self, head: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
-        let request_id = identity::request_id(head);
-        let fields: Vec<_> =
-            [("x-request-id", request_id.as_str())].into_iter().chain(self.fields.iter().copied()).collect();
-        let head_only = head.method() == "HEAD";
-        local_answer(self.status, self.content_type, &fields, &self.body, keep_alive, head_only, date)
-    }
-}
 
 /// What becomes of a request for a page.
 pub enum Reply {
     /// It is answered by these bytes; whether the connection persists.
     Now(Vec<u8>, bool),
-    /// Its connection is lent to whoever answers it.
+    /// Its connection is lent to the thread that answers it.
     Later,
     /// Its connection shows the dashboard's stream from now on, beginning with these bytes.
     Watch(Vec<u8>),
-    /// It is no page: it is to be proxied.
-    Proxy(Request),
 }
 
-/// Answers the operator's pages. What an event loop answers itself never waits for anybody.
+/// Answers the operator's pages. What an event loop answers itself never blocks.
 pub struct Pages {
     /// The running configuration.
     pub live: Arc<LiveConfig>,
@@ -88,8 +35,12 @@ pub struct Pages {
     pub overview: Arc<Overview>,
     /// Readiness and its probe.
     pub readiness: Arc<Readiness>,
+    /// What waits.
+    pub listing: Listing,
     /// Where operators' changes are made.
-    pub desk: Desk,
+    pub admin: AdminThread,
+    /// Who may see and change what.
+    pub admission: Admission,
     /// The clock.
     pub clock: Clock,
 }
@@ -100,87 +51,68 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\
      x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\nretry: 3000\n\n";
 
 impl Pages {
-    /// What becomes of a request that came from `source`.
+    /// Lets a request for a page in; judged on its head.
+    ///
+    /// # Errors
+    /// The whole answer that refuses it. `keep_alive`: whether its connection persists after that.
+    pub fn admit(
+        &self,
+        kind: PageKind,
+        head: &Head,
+        source: &Source<'_>,
+        keep_alive: bool,
+        now: Moment,
+    ) -> Result<(), Vec<u8>> {
+        let from = (source.peer, source.port);
+        self.admission
+            .admit(kind, head, from, &self.live.snapshot(), now)
+            .map_err(|page| page.to_bytes(head, keep_alive, self.clock.wall()))
+    }
+
+    /// The answer to a request for a page that came from `source` and was let in.
     #[must_use]
-    pub fn reply(&self, request: Request, source: &Source<'_>, now: Moment) -> Reply {
+    pub fn reply(&self, kind: PageKind, request: Request, source: &Source<'_>, now: Moment) -> Reply {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
-        let page = match head.path() {
-            "/health" => only(reads, || self.overview.health(now)),
-            "/metrics" => only(reads, || self.metrics(now)),
-            "/health/ready" if reads => {
-                return self.errand(request, source, |errand| self.readiness.ask(errand));
+        let page: Arc<Page> = match kind {
+            PageKind::Health => only(reads, || self.overview.health(now)),
+            PageKind::Metrics => only(reads, || self.overview.metrics(now)),
+            PageKind::Ready if reads => {
+                return self.later(request, source, |request| self.readiness.ask(request));
             }
-            "/health/ready" => method_not_allowed(),
-            _ if source.door == Door::Metrics => Page::refusal(404, "this port serves /metrics and /health"),
-            "/status" => only(reads, || self.overview.status(now)),
-            "/api/dashboard/stream" if head.method() == "GET" => {
+            PageKind::Stream if head.method() == "GET" => {
                 if self.overview.may_watch() {
                     return Reply::Watch(STREAM_HEAD.into());
                 }
-                Page::refusal(503, "too many viewers")
+                Page::refusal(503, "too many viewers").into()
             }
-            "/api/dashboard/history" => only(reads, || self.overview.history()),
-            path if path == "/api/dashboard" || path.starts_with("/api/dashboard/") => {
-                only(reads, || asset(path))
+            PageKind::Ready | PageKind::Stream => method_not_allowed().into(),
+            PageKind::Status => only(reads, || self.overview.status(now)),
+            PageKind::History => only(reads, || self.overview.history()),
+            PageKind::Asset => only(reads, || asset(head.path())),
+            PageKind::Heartbeat => heartbeat::page(&request, &self.overview.sources().journal, now).into(),
+            PageKind::Queue => return self.later(request, source, |request| self.listing.ask(request)),
+            PageKind::Admin => {
+                return self.later(request, source, |request| self.admin.take(request));
             }
-            path if path.starts_with("/api/agents/") => {
-                heartbeat::page(&request, self.overview.journal(), now)
+            PageKind::Root => Page::new(302, "text/plain", "").with("location", "/api/dashboard").into(),
+            PageKind::Unknown if source.port == Port::Metrics => {
+                Page::refusal(404, "this port serves /metrics and /health").into()
             }
-            path if path == "/api/queue"
-                || path.starts_with("/api/queue/")
-                || path.starts_with("/api/admin/") =>
-            {
-                match self.admission(&request, source) {
-                    Admission::Granted => {
-                        return self.errand(request, source, |errand| self.desk.take(errand));
-                    }
-                    Admission::Refused(page) => page,
-                }
-            }
-            _ => return Reply::Proxy(request),
+            PageKind::Unknown => Page::refusal(404, "there is no such page; the API is under /v1").into(),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
         Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
     }
 
-    fn errand(&self, request: Request, source: &Source<'_>, to: impl FnOnce(Errand)) -> Reply {
-        to(Errand::new(request, source, self.clock));
+    fn later(&self, request: Request, source: &Source<'_>, to: impl FnOnce(PageRequest)) -> Reply {
+        to(PageRequest::new(request, source, self.clock));
         Reply::Later
     }
-
-    /// What waits may be read like the rest of the status; changes are for those who may make them.
-    fn admission(&self, request: &Request, source: &Source<'_>) -> Admission {
-        let head: &Head = &request.head;
-        if head.path() == "/api/queue" && matches!(head.method(), "GET" | "HEAD") {
-            return Admission::Granted;
-        }
-        admin::admit(head, source.peer, self.live.snapshot().admin_token.as_ref())
-    }
-
-    fn metrics(&self, now: Moment) -> Page {
-        match self.overview.metrics(now) {
-            Ok(text) => Page::new(200, CONTENT_TYPE, text),
-            Err(error) => {
-                log::error!("the metrics cannot be written: {error}");
-                Page::refusal(500, "the metrics cannot be written")
-            }
-        }
-    }
-}
-
-fn only(allowed: bool, page: impl FnOnce() -> Page) -> Page {
-    if allowed { page() } else { method_not_allowed() }
-}
-
-/// The answer to a method that a page does not have.
-#[must_use]
-pub fn method_not_allowed() -> Page {
-    Page::refusal(405, "this page does not have this method")
 }
 
 fn asset(path: &str) -> Page {
-    match dashboard::asset(path) {
+    match assets::asset(path) {
         Some(asset) => Page::new(200, asset.content_type, asset.body)
             .with("content-security-policy", CONTENT_SECURITY_POLICY)
             .with("x-content-type-options", "nosniff")

@@ -1,16 +1,15 @@
 //! Whether the sidecar can do its work: the upstream can be reached, the queue has room, tickets flow. What is wrong is
-//! told together with since when.
+//! said together with since when.
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
-use crate::front::route::Destination;
-use crate::limiter::board::Board;
+use crate::downstream::job::Destination;
 use crate::limiter::snapshot::Snapshot;
-use crate::ops::dashboard::{HealthView, ProblemView};
-use crate::ops::errand::Errand;
-use crate::ops::pages::Page;
+use crate::ops::page::Page;
+use crate::ops::page_request::PageRequest;
+use crate::published::Published;
 use crate::upstream::forward;
-use crate::upstream::worker::Courier;
+use crate::upstream::worker::Forwarder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -54,14 +53,14 @@ const BUCKET: &str = "token_bucket_healthy";
 
 /// Judges readiness; shared by the pages, the metrics and the dashboard.
 pub struct Readiness {
-    board: Arc<Board>,
-    courier: Arc<Courier>,
+    snapshot: Arc<Published<Snapshot>>,
+    forwarder: Arc<Forwarder>,
     live: Arc<LiveConfig>,
     clock: Clock,
     probe: Mutex<Probe>,
     /// Since when each check fails.
     failing: Mutex<[Option<Moment>; 3]>,
-    asked: Sender<Option<Errand>>,
+    asked: Sender<Option<PageRequest>>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,38 +73,36 @@ impl Readiness {
     /// Readiness, and what its prober has to listen to.
     #[must_use]
     pub fn new(
-        board: Arc<Board>,
-        courier: Arc<Courier>,
+        snapshot: Arc<Published<Snapshot>>,
+        forwarder: Arc<Forwarder>,
         live: Arc<LiveConfig>,
         clock: Clock,
     ) -> (Arc<Readiness>, Prober) {
         let (asked, questions) = bounded(WAITING);
         let probe = Mutex::new(Probe { at: None, failure: None });
         let readiness =
-            Arc::new(Readiness { board, courier, live, clock, probe, failing: Mutex::default(), asked });
+            Arc::new(Readiness { snapshot, forwarder, live, clock, probe, failing: Mutex::default(), asked });
         let prober = Prober { questions };
         (readiness, prober)
     }
 
-    /// Answers an errand, after a probe where nothing recent speaks for the upstream.
-    pub fn ask(&self, errand: Errand) {
+    /// Answers a question, after a probe where nothing recent speaks for the upstream.
+    pub fn ask(&self, page_request: PageRequest) {
         if self.is_fresh() {
-            return errand.answer(&self.page());
+            return page_request.answer(&self.page());
         }
-        if let Err(TrySendError::Full(Some(errand)) | TrySendError::Disconnected(Some(errand))) =
-            self.asked.try_send(Some(errand))
+        if let Err(TrySendError::Full(Some(page_request)) | TrySendError::Disconnected(Some(page_request))) =
+            self.asked.try_send(Some(page_request))
         {
-            errand.answer(&self.page());
+            page_request.answer(&self.page());
         }
     }
 
-    /// The state as far as it is known, without waiting; has it refreshed when it is old.
-    #[must_use]
-    pub fn glance(&self) -> Ready {
+    /// Has what is known of the upstream refreshed when it is old, without waiting for it.
+    pub fn refresh(&self) {
         if !self.is_fresh() {
             let _ = self.asked.try_send(None);
         }
-        self.judge()
     }
 
     fn page(&self) -> Page {
@@ -115,16 +112,18 @@ impl Readiness {
 
     fn is_fresh(&self) -> bool {
         let now = self.clock.now();
-        let spoke = self.courier.last_reached().max(self.probe.lock().at);
+        let spoke = self.forwarder.last_reached().max(self.probe.lock().at);
         spoke.is_some_and(|at| now.since(at) < FRESH)
     }
 
-    fn judge(&self) -> Ready {
-        let (now, snapshot) = (self.clock.now(), self.board.read());
+    /// The state as far as it is known.
+    #[must_use]
+    pub fn judge(&self) -> Ready {
+        let (now, snapshot) = (self.clock.now(), self.snapshot.read());
         let floor = f64::from(self.live.snapshot().floor_rpm());
         let probe = self.probe.lock().clone();
         // An answer to a real request that is newer than the probe speaks for the upstream too.
-        let unreachable = probe.failure.filter(|_| self.courier.last_reached() <= probe.at);
+        let unreachable = probe.failure.filter(|_| self.forwarder.last_reached() <= probe.at);
         let details = [unreachable, queue_problem(&snapshot), bucket_problem(&snapshot, floor, now)];
         let mut failing = self.failing.lock();
         let mut problems = Vec::new();
@@ -170,7 +169,7 @@ impl Readiness {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
         }
         let request = request.body(()).map_err(|error| error.to_string())?;
-        let agent = self.courier.agent();
+        let agent = self.forwarder.agent();
         let request = agent
             .configure_request(request)
             .timeout_connect(Some(PROBE))
@@ -209,13 +208,6 @@ fn bucket_problem(snapshot: &Snapshot, floor: f64, now: Moment) -> Option<String
     })
 }
 
-impl From<&Ready> for HealthView {
-    fn from(ready: &Ready) -> HealthView {
-        let problem = |p: &Problem| ProblemView { check: p.check, since_seconds: p.since_seconds };
-        HealthView { ready: ready.ready, problems: ready.problems.iter().map(problem).collect() }
-    }
-}
-
 impl Ready {
     /// Whether the upstream answers.
     #[must_use]
@@ -224,21 +216,21 @@ impl Ready {
     }
 }
 
-/// The prober's end: one probe answers everybody who asked meanwhile.
+/// The prober's end: one probe answers all who asked meanwhile.
 pub struct Prober {
-    questions: Receiver<Option<Errand>>,
+    questions: Receiver<Option<PageRequest>>,
 }
 
 impl Prober {
-    /// Probes when asked, until nobody can ask any more.
-    pub fn run(self, readiness: &std::sync::Weak<Readiness>) {
+    /// Probes when asked, until no question can come any more.
+    pub fn run(&self, readiness: &std::sync::Weak<Readiness>) {
         while let Ok(first) = self.questions.recv() {
             let Some(readiness) = readiness.upgrade() else { return };
             if !readiness.is_fresh() {
                 readiness.probe();
             }
-            for errand in std::iter::once(first).chain(self.questions.try_iter()).flatten() {
-                errand.answer(&readiness.page());
+            for page_request in std::iter::once(first).chain(self.questions.try_iter()).flatten() {
+                page_request.answer(&readiness.page());
             }
         }
     }

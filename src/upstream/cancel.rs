@@ -6,11 +6,11 @@
 //! connection had been used before, whether a byte of the answer came, and when it is about to wait for more.
 
 use crate::clock::{Clock, Moment};
+use crate::downstream::hangup::Hangup;
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use ureq::unversioned::transport::{
@@ -21,51 +21,6 @@ use ureq::unversioned::transport::{
 /// that is three system calls under the pool's lock, and under load most connections rest for less. One that was closed
 /// all the same costs an attempt on a fresh connection.
 const SURELY_OPEN: Duration = Duration::from_millis(10);
-
-/// What can be cancelled on behalf of one client connection. It is used for one request after the other.
-#[derive(Default)]
-pub struct Hangup {
-    gone: AtomicBool,
-    socket: Mutex<Option<Weak<dyn ShutdownHandle>>>,
-}
-
-impl Hangup {
-    /// The client has gone: remembers it and shuts down the upstream socket in use, if there is one.
-    /// Returns `false` when that was known already.
-    pub fn cancel(&self) -> bool {
-        let first = !self.gone.swap(true, Ordering::AcqRel);
-        // The flag is set before the lock is taken, `attach` reads it under the lock: one of the two sees the other.
-        let socket = self.socket.lock().take();
-        if let Some(socket) = socket.and_then(|s| s.upgrade()) {
-            socket.shutdown();
-        }
-        first
-    }
-
-    /// Whether the client has gone.
-    pub fn is_cancelled(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
-    }
-
-    fn attach(&self, socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
-        let mut slot = self.socket.lock();
-        if self.is_cancelled() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone").into());
-        }
-        *slot = socket;
-        Ok(())
-    }
-
-    fn detach(&self) {
-        *self.socket.lock() = None;
-    }
-}
-
-impl fmt::Debug for Hangup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hangup").field("gone", &self.gone).finish_non_exhaustive()
-    }
-}
 
 /// What the transport saw of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,7 +94,7 @@ impl Drop for Call {
 }
 
 fn attach(socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
-    RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| running.hangup.attach(socket)))
+    RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| Ok(running.hangup.attach(socket)?)))
 }
 
 fn note(what: impl FnOnce(&mut Traffic)) {

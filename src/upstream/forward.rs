@@ -1,7 +1,7 @@
 //! The request as it goes to the upstream: where to, with which fields.
 
 use crate::config::{BaseUrl, Config, Secret};
-use crate::front::route::Destination;
+use crate::downstream::job::Destination;
 use crate::http::Head;
 use crate::http::headers::upstream_fields;
 use ureq::http::uri::InvalidUri;

@@ -10,8 +10,6 @@
 pub mod agent;
 pub mod cancel;
 pub mod forward;
-pub mod idle;
-pub mod pool;
 pub mod relay;
 pub mod resolver;
 pub mod retry;

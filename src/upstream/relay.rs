@@ -1,10 +1,10 @@
 //! The upstream's answer on its way to the client: every piece at once, truncated ones visibly truncated.
 
 use crate::clock::Clock;
-use crate::front::link::{Link, Next};
+use crate::downstream::job::Job;
+use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
-use crate::job::Job;
 use crate::outcome::Outcome;
 use crate::upstream::cancel::Call;
 use std::cell::RefCell;
@@ -56,7 +56,7 @@ pub fn relay<R: Read>(
     answer: Answer<R>,
     clock: Clock,
     patience: Duration,
-) -> (Outcome, Next) {
+) -> (Outcome, AfterAnswer) {
     let status = answer.parts.status.as_u16();
     let asked = Asked {
         is_head: job.head.method() == "HEAD",
@@ -78,14 +78,14 @@ pub fn relay<R: Read>(
     let mut content = io::Cursor::new(answer.prefix).chain(answer.rest);
     let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream.bytes_out);
     match ended {
-        End::Whole => (Outcome::Answered(status), Next::keep_if(delivery.persists)),
+        End::Whole => (Outcome::Answered(status), AfterAnswer::keep_if(delivery.persists)),
         End::UpstreamBroke if !job.is_abandoned() => {
             if delivery.framing == BodyFraming::UntilClose {
                 job.link().reset();
             }
-            (Outcome::Truncated(status), Next::Abort)
+            (Outcome::Truncated(status), AfterAnswer::Abort)
         }
-        End::UpstreamBroke | End::ClientGone => (Outcome::ClientGone, Next::Abort),
+        End::UpstreamBroke | End::ClientGone => (Outcome::ClientGone, AfterAnswer::Abort),
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::clock::Moment;
 use crate::config::RetryOn;
 use crate::limiter::admission::Scope;
-use crate::ops::metrics::RetryReason;
-use crate::record::UpstreamError;
+use crate::telemetry::metrics::RetryReason;
+use crate::telemetry::record::UpstreamError;
 use crate::upstream::cancel::Traffic;
 use std::time::{Duration, SystemTime};
 

@@ -2,15 +2,16 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
+use crate::dispatch::permit::{Dispatch, Permit};
+use crate::downstream::job::Job;
 use crate::http::error::delay_seconds;
-use crate::job::Job;
 use crate::limiter::admission::{Report, Scope, Verdict};
-use crate::limiter::board::Board;
-use crate::limiter::permit::{Dispatch, Permit};
-use crate::ops::journal::Journal;
-use crate::ops::metrics::RetryReason;
+use crate::limiter::snapshot::Snapshot;
 use crate::outcome::Outcome;
-use crate::record::{Route, UpstreamError};
+use crate::published::Published;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::metrics::RetryReason;
+use crate::telemetry::record::{Route, UpstreamError};
 use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::cancel::{Call, Traffic};
 use crate::upstream::forward;
@@ -34,10 +35,10 @@ const SMALL_BYTES: u64 = 16 * 1024;
 const MAX_RETRY_AFTER_SECS: u64 = 60;
 
 /// Shared by all workers of both pools.
-pub struct Courier {
+pub struct Forwarder {
     live: Arc<LiveConfig>,
     agent: RwLock<Agent>,
-    board: Arc<Board>,
+    snapshot: Arc<Published<Snapshot>>,
     journal: Arc<Journal>,
     clock: Clock,
     stopping: AtomicBool,
@@ -53,20 +54,20 @@ struct Arrived {
     answered_at: Moment,
 }
 
-impl Courier {
-    /// A courier with an agent of its own.
+impl Forwarder {
+    /// A forwarder with an agent of its own.
     ///
     /// # Errors
     /// When the configured certificates cannot be used.
     pub fn new(
         live: Arc<LiveConfig>,
-        board: Arc<Board>,
+        snapshot: Arc<Published<Snapshot>>,
         journal: Arc<Journal>,
         clock: Clock,
-    ) -> Result<Courier, CaFileError> {
+    ) -> Result<Forwarder, CaFileError> {
         let agent = RwLock::new(agent::agent(&live.snapshot(), clock)?);
         let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Courier { live, agent, board, journal, clock, stopping, reached_at })
+        Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
     }
 
     /// The agent in force.
@@ -253,7 +254,7 @@ impl Courier {
     fn retry_after(&self, response: &Response<Body>) -> u64 {
         let told = header(response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
-        let wait = told.unwrap_or_else(|| self.board.expected_wait());
+        let wait = told.unwrap_or_else(|| self.snapshot.read().expected_wait());
         delay_seconds(wait).min(MAX_RETRY_AFTER_SECS)
     }
 
@@ -268,9 +269,10 @@ impl Courier {
                 (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
             }
             Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
-            Failure::Timeout => {
-                (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout")
-            }
+            Failure::Timeout => (
+                Outcome::UpstreamTimeout,
+                "the upstream was silent for longer than first_byte_timeout or stream_idle_timeout allows",
+            ),
             Failure::Unsendable => {
                 (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded")
             }

@@ -48,7 +48,7 @@ fn a_drain_gives_tickets_while_there_are_any_and_refuses_the_rest_in_time() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
-        c.upstream.max_in_flight = 1;
+        c.limiter.max_in_flight = 1;
         c.drain_timeout = Duration::from_secs(3);
     });
     let slot = upstream.hold();
@@ -220,8 +220,8 @@ fn a_queue_bound_below_the_present_depth_is_refused_with_both_numbers() {
     assert_eq!(sidecar.ask(chat("takes the ticket")).status(), 200);
     let _waiting: Vec<Client> = (1..=3).map(|depth| sidecar.queue(chat("waits"), depth)).collect();
     let mut config = (*sidecar.app().config()).clone();
-    config.queue.max_size = 2;
-    let error = sidecar.app().reload(config).expect_err("it does not fit").to_string();
+    config.limiter.queue.max_size = 2;
+    let error = sidecar.app().reload(&config).expect_err("it does not fit").to_string();
     assert!(error.contains('2') && error.contains('3'), "{error}");
     assert_eq!(sidecar.status()["queue"]["max_size"], 500);
 }
@@ -230,7 +230,7 @@ fn a_queue_bound_below_the_present_depth_is_refused_with_both_numbers() {
 fn a_full_window_outlives_a_kill() {
     let (upstream, place) = (Upstream::start(), Place::new());
     let state = place.file("window.state");
-    let more = format!("rate_rpm: 5\nbucket_capacity: 5\nstate_file: {}", state.display());
+    let more = format!("rate_rpm: 5\nbucket_capacity: 5\nurgent_reserve: 0\nstate_file: {}", state.display());
     let path = place.configure(&before(&upstream, &more));
     let mut process = Process::start(&path);
     let waiting: Vec<Client> = (0..8).map(|_| process.begin(chat("before"))).collect();
@@ -255,8 +255,10 @@ fn a_full_window_outlives_a_kill() {
 #[test]
 fn however_often_it_is_killed_in_a_burst_the_upstream_never_counts_too_many() {
     let (upstream, place) = (Upstream::start(), Place::new());
-    let more =
-        format!("rate_rpm: 6\nbucket_capacity: 6\nstate_file: {}", place.file("window.state").display());
+    let more = format!(
+        "rate_rpm: 6\nbucket_capacity: 6\nurgent_reserve: 0\nstate_file: {}",
+        place.file("window.state").display()
+    );
     let path = place.configure(&before(&upstream, &more));
     for round in 1..=4 {
         let mut process = Process::start(&path);
@@ -293,7 +295,7 @@ fn check_prints_every_key_and_masks_secrets() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("rate_rpm: 17") && told.contains("nvap"), "{told}");
-    for key in nvidia_sidecar::config::KEYS {
+    for key in nvidia_sidecar::config::KEYS.iter() {
         assert!(told.contains(key.name), "{}", key.name);
     }
     for secret in ["secret", "nvapi-"] {

@@ -7,7 +7,8 @@ use crate::patience::{now, until};
 use crate::process::metric;
 use crate::sidecar::{Sidecar, base, scarce};
 use crate::upstream::Upstream;
-use nvidia_sidecar::config::{Agent, Config, FullPolicy, Secret};
+use nvidia_sidecar::config::limiter::QueueFullPolicy;
+use nvidia_sidecar::config::{Agent, Config, Secret};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(crate) fn jammed(
 ) -> (Upstream, Sidecar, crate::upstream::Held, Client) {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
-        c.upstream.max_in_flight = 1;
+        c.limiter.max_in_flight = 1;
         configure(c);
     });
     let slot = upstream.hold();
@@ -128,8 +129,8 @@ fn a_nearly_full_queue_is_not_ready_and_an_empty_bucket_is() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
-        c.queue.max_size = 10;
-        c.queue.full_policy = FullPolicy::Reject;
+        c.limiter.queue.max_size = 10;
+        c.limiter.queue.full_policy = QueueFullPolicy::Reject;
     });
     for _ in 0..2 {
         assert_eq!(sidecar.ask(chat("takes a token")).status(), 200);
@@ -214,6 +215,19 @@ fn the_queue_lists_what_waits_in_order_and_an_operator_removes_by_id() {
     assert_eq!(sidecar.ask(local("DELETE", "/api/queue/none")).status(), 400);
     assert_eq!(sidecar.ask(local("POST", "/api/queue")).status(), 405);
     sidecar.wait_for_queue(1);
+}
+
+#[test]
+fn pollers_of_the_queue_keep_no_operator_out() {
+    let (_upstream, sidecar, _slot, _first) = jammed(|_| {});
+    let _waiting = sidecar.queue(chat("waits"), 1);
+    let mut pollers: Vec<Client> = (0..400).map(|_| sidecar.begin(page("/api/queue"))).collect();
+    assert_eq!(sidecar.ask(local("POST", "/api/admin/reset")).status(), 200);
+    let answers: Vec<u16> = pollers.iter_mut().map(|poller| poller.answer().status()).collect();
+    assert!(
+        answers.contains(&200) && answers.iter().all(|status| matches!(status, 200 | 503)),
+        "{answers:?}"
+    );
 }
 
 // ---- admin ----
@@ -372,7 +386,8 @@ fn client_tokens_open_the_proxy_name_the_client_and_go_no_further() {
     assert_eq!(sidecar.ask(asked).status(), 200);
     assert_eq!(upstream.received()[0].field("authorization"), None);
     until("the request counts as hers", || {
-        let agent = &sidecar.status()["agents"][0];
+        let status = ask("GET", "/status").field("Authorization", "Bearer token-of-alice");
+        let agent = &sidecar.ask(status).json()["agents"][0];
         (agent["name"] == "alice" && agent["requests"] == 1).then_some(())
     });
 }
@@ -457,6 +472,24 @@ fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_
     assert_eq!(sidecar.ask(ask("GET", "/api/agents/slow/heartbeat")).status(), 405);
     let foreign = ask("POST", "/api/agents/slow/heartbeat").field("Origin", "https://evil.example");
     assert_eq!(sidecar.ask(foreign).status(), 403);
+}
+
+#[test]
+fn absurd_figures_in_a_heartbeat_hurt_no_page() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.agents = vec![agent("wild", Duration::from_secs(600))]);
+    let mut viewer = viewer(&sidecar);
+    for body in [
+        r#"{"stagnation_seconds": 18446744073709549568}"#,
+        r#"{"stagnation_seconds": 1.7976931348623157e308}"#,
+        r#"{"stagnation_seconds": 0.0000000000000000000001}"#,
+        r#"{"pending": 18446744073709551615}"#,
+    ] {
+        assert_eq!(sidecar.ask(ask("POST", "/api/agents/wild/heartbeat").body(body)).status(), 204, "{body}");
+        assert_eq!(sidecar.ask(page("/status")).status(), 200, "{body}");
+        assert!(scrape(&sidecar).contains("agent_workboard_pending"), "{body}");
+        let _ = snapshot(&mut viewer);
+    }
 }
 
 // ---- metrics ----

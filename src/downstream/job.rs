@@ -1,0 +1,267 @@
+//! The request that moves from stage to stage, and its obligation to be answered.
+//!
+//! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
+//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+
+use crate::clock::Moment;
+use crate::downstream::access::cors_fields;
+use crate::downstream::body_memory::BodyShare;
+use crate::downstream::link::{AfterAnswer, Link};
+use crate::http::Head;
+use crate::http::error::ErrorAnswer;
+use crate::outcome::Outcome;
+use crate::priority::Priority;
+use crate::telemetry::journal::Journal;
+use crate::telemetry::record::{Record, Route, UpstreamError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One client request on its way.
+pub struct Job {
+    /// What the front found out about it.
+    pub facts: Facts,
+    /// The request's head as it came.
+    pub head: Head,
+    /// Length of its body in bytes.
+    pub bytes_in: u64,
+    /// The request's body, with what it takes of the memory budget; gone once it cannot be needed again.
+    pub body: Option<Body>,
+    /// Time spent waiting for tickets so far.
+    pub queued: Duration,
+    /// When it last began to wait.
+    pub waiting_since: Moment,
+    /// How often it was sent upstream.
+    pub attempts: u32,
+    /// A pooled connection failed it: the next attempt takes a fresh one.
+    pub needs_fresh_connection: bool,
+    /// What it did upstream, for its record.
+    pub upstream: UpstreamAttempt,
+    responder: Responder,
+    journal: Arc<Journal>,
+}
+
+/// What the front found out about a request.
+pub struct Facts {
+    /// Unique in this process.
+    pub id: u64,
+    /// What the answer's `X-Request-Id` will be unless the upstream sends one.
+    pub request_id: String,
+    /// Who sent it.
+    pub client: Arc<str>,
+    /// The model it asks for.
+    pub model: Option<Arc<str>>,
+    /// The priority it came with.
+    pub priority: Priority,
+    /// Whether it draws on the quota.
+    pub route: Route,
+    /// Which upstream it goes to.
+    pub destination: Destination,
+    /// The origin of the browser's page that sent it and may read the answer.
+    pub page: Option<Box<str>>,
+    /// When its last byte had come.
+    pub arrived: Moment,
+    /// Until when it may wait for tickets.
+    pub deadline: Moment,
+}
+
+/// Which of the two upstreams a request goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `upstream_url`.
+    Nvidia,
+    /// `passthrough_url`; where it is not set, `upstream_url` too.
+    Other,
+}
+
+/// A request's body in memory.
+pub struct Body {
+    /// The bytes to send.
+    pub bytes: Vec<u8>,
+    /// Held for as long as the bytes are.
+    pub share: BodyShare,
+}
+
+/// What the last attempt at the upstream came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpstreamAttempt {
+    /// From sending the request until the head of the answer.
+    pub latency: Option<Duration>,
+    /// How it failed.
+    pub error: Option<UpstreamError>,
+    /// Bytes of the answer's body that were passed on.
+    pub bytes_out: u64,
+}
+
+/// The way back to the client.
+pub struct Responder {
+    link: Arc<Link>,
+    /// Pipelined bytes wait in the loop's buffer.
+    leftover: bool,
+    settled: bool,
+}
+
+impl Responder {
+    /// The way back over a connection that has just been lent.
+    #[must_use]
+    pub fn new(link: Arc<Link>, leftover: bool) -> Responder {
+        Responder { link, leftover, settled: false }
+    }
+}
+
+impl Job {
+    /// A job for a complete request.
+    #[must_use]
+    pub fn new(facts: Facts, head: Head, body: Body, responder: Responder, journal: Arc<Journal>) -> Job {
+        Job {
+            waiting_since: facts.arrived,
+            facts,
+            head,
+            bytes_in: body.bytes.len() as u64,
+            body: Some(body),
+            queued: Duration::ZERO,
+            attempts: 0,
+            needs_fresh_connection: false,
+            upstream: UpstreamAttempt::default(),
+            responder,
+            journal,
+        }
+    }
+
+    /// The client's connection.
+    #[must_use]
+    pub fn link(&self) -> &Arc<Link> {
+        &self.responder.link
+    }
+
+    /// Whether the connection may carry another request after this one's answer.
+    #[must_use]
+    pub fn may_persist(&self) -> bool {
+        self.head.keep_alive() && self.responder.link.may_persist()
+    }
+
+    /// Whether the client has hung up.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.responder.link.hangup().is_cancelled()
+    }
+
+    /// Bytes that its body holds in memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |b| b.bytes.len())
+    }
+
+    /// The wait for a ticket ends at `now`.
+    pub fn end_wait(&mut self, now: Moment) {
+        self.queued += now.since(self.waiting_since);
+        self.waiting_since = now;
+    }
+
+    /// Answers with an error of the sidecar's own.
+    pub fn refuse(mut self, outcome: Outcome, message: &str, retry_after: Option<Duration>) {
+        self.refuse_in_place(outcome, message, retry_after, &[]);
+    }
+
+    /// As [`Job::refuse`], with further header fields.
+    pub fn refuse_with(
+        mut self,
+        outcome: Outcome,
+        message: &str,
+        retry_after: Option<Duration>,
+        fields: &[(&str, String)],
+    ) {
+        self.refuse_in_place(outcome, message, retry_after, fields);
+    }
+
+    /// The answer has been written: gives the connection back and closes the books.
+    pub fn settle(mut self, outcome: Outcome, next: AfterAnswer) {
+        self.responder.settled = true;
+        // First, because the client may send its next request at once.
+        self.responder.link.give_back(next, self.responder.leftover);
+        self.close_books(outcome);
+    }
+
+    /// The client has gone: nothing is left to answer.
+    pub fn abandon(self) {
+        self.settle(Outcome::ClientGone, AfterAnswer::Abort);
+    }
+
+    fn refuse_in_place(
+        &mut self,
+        outcome: Outcome,
+        message: &str,
+        retry_after: Option<Duration>,
+        fields: &[(&str, String)],
+    ) {
+        let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
+        self.close_books(outcome);
+        self.responder.settled = true;
+        if outcome == Outcome::ClientGone {
+            self.responder.link.give_back(AfterAnswer::Abort, false);
+            return;
+        }
+        let keep = self.may_persist() && outcome != Outcome::Internal && outcome != Outcome::ShuttingDown;
+        let mut fields: Vec<(&str, String)> = fields.to_vec();
+        fields.extend(self.own_fields());
+        let extra_fields: Vec<(&str, &str)> =
+            fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = ErrorAnswer {
+            outcome,
+            message,
+            retry_after,
+            request_id: &self.facts.request_id,
+            extra_fields: &extra_fields,
+            keep_alive: keep,
+            head_only: self.head.method() == "HEAD",
+        }
+        .to_bytes(self.journal.wall());
+        self.responder.link.give_back_with(answer, AfterAnswer::keep_if(keep));
+    }
+
+    /// The fields that every answer to this request gets: what a limited one went through, and for a browser's page the
+    /// permission to read it.
+    #[must_use]
+    pub fn own_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        if self.facts.route == Route::Limited {
+            fields.push(("x-sidecar-queue-ms", self.queued.as_millis().to_string()));
+            fields.push(("x-sidecar-attempts", self.attempts.to_string()));
+        }
+        fields.extend(self.facts.page.iter().flat_map(|origin| cors_fields(origin)));
+        fields
+    }
+
+    fn close_books(&self, outcome: Outcome) {
+        self.journal.close(&Record {
+            request_id: &self.facts.request_id,
+            client: &self.facts.client,
+            route: self.facts.route,
+            priority: self.facts.priority,
+            model: self.facts.model.as_deref(),
+            method: self.head.method(),
+            path: self.head.path(),
+            outcome,
+            queue: self.queued,
+            upstream: self.upstream.latency,
+            total: self.journal.now().since(self.facts.arrived),
+            attempts: self.attempts,
+            bytes_in: self.bytes_in,
+            bytes_out: self.upstream.bytes_out,
+            pace: self.journal.pace(),
+            upstream_error: self.upstream.error,
+        });
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if !self.responder.settled {
+            self.refuse_in_place(
+                Outcome::Internal,
+                "the sidecar lost this request; this is a defect",
+                None,
+                &[],
+            );
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Blocking worker threads: a pool that grows with its work, and its workers at rest.
+
+pub mod idle;
+pub mod pool;
