@@ -7,6 +7,8 @@ use crate::downstream::access::{self, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
 use crate::downstream::identity;
 use crate::downstream::job::{Body, Facts, Job, Responder};
+use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
+use crate::downstream::link::{Link, Sign};
 use crate::downstream::source::Source;
 use crate::front::route;
 use crate::http::error::ErrorAnswer;
@@ -50,6 +52,8 @@ pub enum Handled {
     Lent {
         /// The id of its job; `None` for a page that is not a job.
         job: Option<u64>,
+        /// When its first sign of life is due; never for a request that is not kept alive.
+        first_sign: Moment,
     },
 }
 
@@ -128,6 +132,17 @@ impl Intake {
         self.parts.limiter.command(Command::Cancel(job));
     }
 
+    /// Sends the client of a job a sign of life if one is due.
+    pub(super) fn give_sign(&self, link: &Link, now: Moment) -> Sign {
+        let sign = link.give_sign(&self.parts.clock, now);
+        if let Sign::Next(_, sent) = sign
+            && let Some(kind) = sent.sign
+        {
+            self.parts.journal.metrics().signed(kind, sent.is_first, sent.is_early);
+        }
+        sign
+    }
+
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
@@ -192,7 +207,7 @@ impl Intake {
         if let Some(kind) = PageKind::of(request.head.path(), from.port) {
             return match self.parts.pages.reply(kind, request, from, now) {
                 Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
-                Reply::Later => Handled::Lent { job: None },
+                Reply::Later => Handled::Lent { job: None, first_sign: Moment::NEVER },
                 Reply::Watch(head) => Handled::Watch { head },
             };
         }
@@ -222,6 +237,9 @@ impl Intake {
             arrived: now,
             deadline: now + route::patience(&head, config.limiter.queue.timeout),
         };
+        let plan =
+            Plan::of(&head, class.wanted, class.asked_model.as_deref(), &keepalive::Settings::default());
+        let first_sign = keep_alive(plan, &facts, &head, from.link);
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
@@ -239,8 +257,23 @@ impl Intake {
                 }
             }
         }
-        Handled::Lent { job: Some(id) }
+        Handled::Lent { job: Some(id), first_sign }
     }
+}
+
+/// Keeps the client of a request alive by `plan`; returns when its first sign is due.
+fn keep_alive(plan: Option<Plan>, facts: &Facts, head: &Head, link: &Link) -> Moment {
+    let Some(plan) = plan else { return Moment::NEVER };
+    let opening = Opening {
+        request_id: facts.request_id.clone(),
+        page: facts.page.clone(),
+        is_limited: facts.route == Route::Limited,
+        persists: head.keep_alive() && link.may_persist(),
+    };
+    let kept = KeptAlive::new(plan, opening, facts.arrived);
+    let due = kept.due();
+    link.keep_alive(kept);
+    due
 }
 
 /// Takes the gateway's prefix off the model's name, in place.

@@ -3,6 +3,7 @@
 use crate::config::{Config, LimitUnmatched};
 use crate::downstream::identity::cut;
 use crate::downstream::job::Destination;
+use crate::downstream::keepalive::Wanted;
 use crate::http::Head;
 use crate::priority::Priority;
 use crate::telemetry::record::Route;
@@ -25,6 +26,10 @@ pub struct Class {
     pub model: Option<String>,
     /// Bytes of the body to be replaced, and by what, to take the gateway's prefix off the model.
     pub strip: Option<(Range<usize>, String)>,
+    /// The model as the client calls it, for a stream: its signs of life name it.
+    pub asked_model: Option<String>,
+    /// What the body asks for beside the model.
+    pub wanted: Wanted,
 }
 
 /// The longest model name that is kept for the limiter and the log.
@@ -53,8 +58,15 @@ const INFERENCE_PATHS: [&str; 13] = [
 /// Classifies a request by the gateway that its model names, or by its path where it names none.
 #[must_use]
 pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
+    let (wanted, found) = read(body);
+    let asked_model =
+        found.as_ref().filter(|_| wanted.stream).map(|found| cut(found.name.clone().into_owned(), MAX_MODEL_NAME));
+    Class { asked_model, wanted, ..route_of(head, found, config) }
+}
+
+fn route_of(head: &Head, found: Option<Found<'_>>, config: &Config) -> Class {
     let routing = &config.routing;
-    let Some(found) = find_model(body) else {
+    let Some(found) = found else {
         return unmatched(head, None, config);
     };
     let prefixed = found.name.split_once('/').filter(|(prefix, _)| {
@@ -71,6 +83,8 @@ pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
         destination: Destination::Nvidia,
         model: Some(cut(model.to_owned(), MAX_MODEL_NAME)),
         strip: stripped,
+        asked_model: None,
+        wanted: Wanted::default(),
     }
 }
 
@@ -87,6 +101,8 @@ fn unmatched(head: &Head, model: Option<String>, config: &Config) -> Class {
         destination: Destination::Other,
         model: model.map(|m| cut(m, MAX_MODEL_NAME)),
         strip: None,
+        asked_model: None,
+        wanted: Wanted::default(),
     }
 }
 
@@ -119,15 +135,28 @@ struct Found<'a> {
     span: Range<usize>,
 }
 
-/// The top-level `model` of a JSON object and where its string stands in the body. As in JavaScript's and Python's
-/// parsers the last of several wins.
-fn find_model(body: &[u8]) -> Option<Found<'_>> {
+/// The top-level `model` of a JSON object with where its string stands in the body, and whether its `stream` is `true`. As
+/// in JavaScript's and Python's parsers the last of several wins.
+fn read(body: &[u8]) -> (Wanted, Option<Found<'_>>) {
+    match members(body) {
+        None => (Wanted::default(), None),
+        Some((text, members)) => {
+            let wanted = Wanted { is_json: true, stream: members.stream == Some("true") };
+            (wanted, members.model.and_then(|raw| found(text, raw)))
+        }
+    }
+}
+
+fn members(body: &[u8]) -> Option<(&str, Members<'_>)> {
     let text = std::str::from_utf8(body).ok()?;
     if !text.trim_ascii_start().starts_with('{') {
         return None;
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let raw = deserializer.deserialize_map(ModelVisitor).ok()??;
+    Some((text, deserializer.deserialize_map(MembersVisitor).ok()?))
+}
+
+fn found<'a>(text: &'a str, raw: &'a str) -> Option<Found<'a>> {
     // A raw value borrows from the text, so its place follows from the addresses.
     let start = raw.as_ptr() as usize - text.as_ptr() as usize;
     let name: Cow<'_, str> = match serde_json::from_str::<&str>(raw) {
@@ -137,32 +166,41 @@ fn find_model(body: &[u8]) -> Option<Found<'_>> {
     Some(Found { name, span: start..start + raw.len() })
 }
 
+/// The members of a body that decide about its way, as they are written.
+#[derive(Default)]
+struct Members<'a> {
+    model: Option<&'a str>,
+    stream: Option<&'a str>,
+}
+
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
 enum Key {
     Model,
+    Stream,
     #[serde(other)]
     Other,
 }
 
-struct ModelVisitor;
+struct MembersVisitor;
 
-impl<'de> Visitor<'de> for ModelVisitor {
-    type Value = Option<&'de str>;
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut model = None;
+        let mut members = Members::default();
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Model => model = Some(map.next_value::<&'de RawValue>()?.get()),
+                Key::Model => members.model = Some(map.next_value::<&'de RawValue>()?.get()),
+                Key::Stream => members.stream = Some(map.next_value::<&'de RawValue>()?.get()),
                 Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(model)
+        Ok(members)
     }
 }
 
@@ -252,6 +290,25 @@ mod tests {
         assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough);
         let body = r#"{"model":"other/y", "messages":[{"model":"z"}], "mod\u0065l" : "nvidia\/x"}"#;
         assert_eq!(class_of(CHAT, body, &local()).model.as_deref(), Some("nvidia/x"));
+    }
+
+    #[test]
+    fn a_stream_is_wanted_where_the_last_stream_member_is_true() {
+        let wanted = |body: &str| class_of(CHAT, body, &local()).wanted;
+        for (body, stream) in [
+            (r#"{"stream":true,"model":"nvidia/x"}"#, true),
+            (r#"{"stream" : true }"#, true),
+            (r#"{"stream":false,"stream":true}"#, true),
+            (r#"{"stream":true,"stream":false}"#, false),
+            (r#"{"stream":"true"}"#, false),
+            (r#"{"options":{"stream":true}}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(wanted(body), Wanted { is_json: true, stream }, "{body}");
+        }
+        assert_eq!(wanted("[true]"), Wanted::default());
+        let class = class_of(CHAT, r#"{"stream":true,"model":"nvidia/x"}"#, &local());
+        assert_eq!(class.asked_model.as_deref(), Some("nvidia/x"));
     }
 
     #[test]

@@ -91,6 +91,16 @@ metrics! {
         "Attempts that failed and were made again without the client noticing.";
     FALLBACK_PASSTHROUGH "sidecar_fallback_passthrough_total" Kind::Counter, &[],
         "Requests that found the queue full and waited behind it, as queue_full_policy passthrough has it.";
+    KEEPALIVE_STREAMS "sidecar_keepalive_streams_total" Kind::Counter, &["kind"],
+        "Answers with at least one sign of life, by the kind of the first one.";
+    KEEPALIVE_FRAMES "sidecar_keepalive_frames_total" Kind::Counter, &["kind"],
+        "Signs of life sent to clients that waited.";
+    KEPT_ALIVE "sidecar_kept_alive_requests" Kind::Gauge, &[],
+        "Requests under way whose client has got an early 200.";
+    EARLY_200 "sidecar_early_200_seconds" Kind::Histogram(UPSTREAM_BUCKETS), &[],
+        "Time from an early 200 to the head of the upstream's answer that was passed on.";
+    ERRORS_AFTER_200 "sidecar_errors_after_200_total" Kind::Counter, &["code"],
+        "Errors told by a frame because the status was an early 200, by the status that they would have had.";
     IN_FLIGHT "sidecar_in_flight_requests" Kind::Gauge, &["provider"],
         "Requests that are at the upstream now.";
     CONNECTIONS "sidecar_connections" Kind::Gauge, &[],

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::downstream::job::Job;
+use crate::downstream::keepalive::{Early, FrameScanner, Place};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
@@ -28,12 +29,17 @@ pub struct Answer<R> {
     pub rest: R,
     /// Fields that the sidecar adds, or puts in place of the upstream's.
     pub fields: Vec<(&'static str, String)>,
+    /// The 200 that the client got before: the content continues it, and the head goes nowhere.
+    pub early: Option<Early>,
+    /// Follows an event stream, so that signs of life may stand in it.
+    pub scanner: Option<FrameScanner>,
 }
 
 /// Bytes on their way to one client, written when there are many or when nothing else is there to do.
 struct Outbox {
     link: Arc<Link>,
     bytes: Vec<u8>,
+    scanner: Option<FrameScanner>,
     clock: Clock,
     patience: Duration,
 }
@@ -43,9 +49,29 @@ impl Outbox {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let written = self.link.write(&self.bytes, &self.clock, self.patience);
+        let place = self.scanner.as_ref().map_or(Place::Within, FrameScanner::place);
+        let written = self.link.write(&self.bytes, &place, &self.clock, self.patience);
         self.bytes.clear();
         written
+    }
+
+    fn take(&mut self, piece: &[u8], framing: BodyFraming) {
+        match framing {
+            BodyFraming::Chunked => chunk_into(&mut self.bytes, piece),
+            BodyFraming::Length(_) | BodyFraming::UntilClose => self.bytes.extend_from_slice(piece),
+            BodyFraming::None => {}
+        }
+        if let Some(scanner) = &mut self.scanner {
+            scanner.feed(piece);
+        }
+    }
+
+    fn end(&mut self, framing: BodyFraming) {
+        if framing == BodyFraming::Chunked {
+            self.bytes.extend_from_slice(LAST_CHUNK);
+        }
+        // Nothing may follow.
+        self.scanner = None;
     }
 }
 
@@ -63,15 +89,27 @@ pub fn relay<R: Read>(
         is_http_10: job.head.is_http_10(),
         keep_alive: job.may_persist(),
     };
-    let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
     let mut bytes = Vec::with_capacity(1024);
-    let kept = client_fields(&answer.parts.headers)
-        // `Vary` is a list; all others have one value, and the sidecar's own takes its place.
-        .filter(|(name, _)| *name == "vary" || !answer.fields.iter().any(|(own, _)| own == name));
-    let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
-    answer_head(&mut bytes, status, kept.chain(own), delivery);
+    let delivery = match answer.early {
+        Some(early) => {
+            let asked = Asked { keep_alive: asked.keep_alive && early.persists, ..asked };
+            Delivery::decide(asked, status, None)
+        }
+        None => {
+            let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
+            let kept = client_fields(&answer.parts.headers)
+                // `Vary` is a list; all others have one value, and the sidecar's own takes its place.
+                .filter(|(name, _)| *name == "vary" || !answer.fields.iter().any(|(own, _)| own == name));
+            let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+            answer_head(&mut bytes, status, kept.chain(own), delivery);
+            delivery
+        }
+    };
 
-    let outbox = Rc::new(RefCell::new(Outbox { link: job.link().clone(), bytes, clock, patience }));
+    // Only in chunks is there room for a frame more.
+    let scanner = answer.scanner.filter(|_| delivery.framing == BodyFraming::Chunked);
+    let outbox = Outbox { link: job.link().clone(), bytes, scanner, clock, patience };
+    let outbox = Rc::new(RefCell::new(outbox));
     let waiting = outbox.clone();
     call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));
 
@@ -111,13 +149,10 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
             }
         };
         let mut out = outbox.borrow_mut();
-        match (read, framing) {
-            (0, BodyFraming::Chunked) => out.bytes.extend_from_slice(LAST_CHUNK),
-            (0, _) | (_, BodyFraming::None) => {}
-            (_, BodyFraming::Chunked) => chunk_into(&mut out.bytes, &buffer[..read]),
-            (_, BodyFraming::Length(_) | BodyFraming::UntilClose) => {
-                out.bytes.extend_from_slice(&buffer[..read]);
-            }
+        if read == 0 {
+            out.end(framing);
+        } else {
+            out.take(&buffer[..read], framing);
         }
         *passed_on += read as u64;
         if (read == 0 || out.bytes.len() >= PIECE_BYTES) && out.flush().is_err() {

@@ -2,9 +2,10 @@
 //! client says that it will wait.
 
 use super::boundary::{LineEnd, Place};
-use super::form::{Form, SignKind, comment};
+use super::form::{Form, comment};
 use crate::clock::Moment;
 use crate::http::Head;
+use crate::telemetry::metrics::SignKind;
 use std::time::Duration;
 
 /// A client that says how long it waits gets its first sign after this share of it.

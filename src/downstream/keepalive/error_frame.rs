@@ -2,6 +2,7 @@
 
 use super::form::Form;
 use crate::http::anthropic;
+use crate::outcome::Outcome;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,6 +50,19 @@ struct Responses<'a> {
 }
 
 impl ErrorFrame {
+    /// An error of the sidecar's own.
+    #[must_use]
+    pub fn own(outcome: Outcome, message: &str) -> ErrorFrame {
+        let (meaning, fallback) = (outcome.meaning(), Outcome::Internal.meaning());
+        ErrorFrame {
+            message: message.to_owned(),
+            error_type: meaning.error_type.or(fallback.error_type).unwrap_or_default().to_owned(),
+            param: None,
+            code: meaning.code.or(fallback.code).map(str::to_owned),
+            status: if meaning.error_type.is_some() { meaning.status } else { fallback.status },
+        }
+    }
+
     /// Adds when to try again, in words: no field can say so any more.
     #[must_use]
     pub fn with_retry_after(mut self, seconds: Option<u64>) -> ErrorFrame {

@@ -2,6 +2,7 @@
 
 use super::boundary::{LineEnd, Seen};
 use crate::http::Head;
+use crate::telemetry::metrics::SignKind;
 use serde::Serialize;
 
 /// What is spoken on a path.
@@ -20,36 +21,6 @@ pub enum Form {
     },
     /// Any other stream.
     Other,
-}
-
-/// What a sign of life is, as the metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignKind {
-    /// A chunk without content.
-    Chunk,
-    /// A ping event.
-    Ping,
-    /// A comment, which the parser of an event stream skips.
-    Comment,
-    /// A line end before a JSON text.
-    Newline,
-}
-
-impl SignKind {
-    /// All kinds, so that every series exists from the start.
-    pub const ALL: [SignKind; 4] =
-        [SignKind::Chunk, SignKind::Ping, SignKind::Comment, SignKind::Newline];
-
-    /// The value of the label `kind`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            SignKind::Chunk => "chunk",
-            SignKind::Ping => "ping",
-            SignKind::Comment => "comment",
-            SignKind::Newline => "newline",
-        }
-    }
 }
 
 impl Form {
