@@ -21,7 +21,10 @@ pub(super) enum Raw {
     Untyped(String),
     List(Vec<Raw>),
     /// Only on the way out, in what `--check` shows.
-    Secret(Secret),
+    Secret {
+        shown: String,
+        exposed: Secret,
+    },
     /// In the order given, duplicates included.
     Map(Vec<(String, Raw)>),
 }

@@ -72,6 +72,17 @@ fn follow(config: &mut Config, input: &Input) {
             false => QueueFullPolicy::Reject,
         };
     }
+    let upstream = &mut config.upstream;
+    if let Some(silence) = upstream.request_timeout.filter(|_| input.gives("request_timeout")) {
+        for (key, timeout) in [
+            ("first_byte_timeout", &mut upstream.first_byte_timeout),
+            ("stream_idle_timeout", &mut upstream.stream_idle_timeout),
+        ] {
+            if !input.gives(key) {
+                *timeout = silence;
+            }
+        }
+    }
 }
 
 /// Faults of values that are valid each on its own.
@@ -90,6 +101,9 @@ fn contradictions(config: &Config, input: &mut Input) {
         let key = if given { "recover_429_threshold" } else { "retreat_429_threshold" };
         let problem = format!("leaves recovery ({recover}) above retreat ({retreat})");
         input.fault(key, problem, "make recover_429_threshold at most retreat_429_threshold");
+    }
+    if config.upstream.ca_only && config.upstream.ca_file.is_none() {
+        input.fault("upstream_ca_only", "leaves nothing to trust", "set upstream_ca_file, or remove it");
     }
 }
 
@@ -117,6 +131,10 @@ fn advice(config: &Config, input: &mut Input) {
     if limiter.retreat.min_rpm > limiter.rate_rpm {
         let problem = format!("is `{}`, above rate_rpm", limiter.retreat.min_rpm);
         input.warn("retreat_min_rpm", problem, "the rate is never lowered; make it smaller than rate_rpm");
+    }
+    if input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
+        let problem = format!("is `{}`, above half of rate_rpm", limiter.urgent_reserve);
+        input.warn("urgent_reserve", problem, format!("{} applies", limiter.rate_rpm / 2));
     }
     let bounds = [
         ("max_body_memory_bytes", front.max_body_memory_bytes, "are refused"),

@@ -117,6 +117,6 @@ impl Kind for Token {
     }
 
     fn show(&self, value: &Secret) -> Raw {
-        Raw::Secret(value.clone())
+        Raw::Secret { shown: value.to_string(), exposed: value.clone() }
     }
 }

@@ -154,6 +154,7 @@ mod tests {
         Clients {
             tokens: tokens.iter().map(|(n, t)| ((*n).to_owned(), Secret::new(*t))).collect(),
             cors_origins: origins.iter().map(|o| (*o).to_owned()).collect(),
+            ..Clients::default()
         }
     }
 
