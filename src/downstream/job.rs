@@ -66,6 +66,8 @@ pub struct Facts {
     pub arrived: Moment,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
+    /// Its client may get an early 200, so the answer must not come compressed.
+    pub is_kept_alive: bool,
 }
 
 /// Which of the two upstreams a request goes to.
@@ -257,8 +259,7 @@ impl Job {
         self.close_books(outcome);
         self.responder.settled = true;
         if let Some(early) = self.early {
-            let frame =
-                if early.is_stream { error.to_event(early.form) } else { error.to_json(early.form) };
+            let frame = if early.is_stream { error.to_event(early.form) } else { error.to_json(early.form) };
             chunk_into(&mut answer, &frame);
         }
         self.responder.link.give_back_with(answer, AfterAnswer::Close);

@@ -192,7 +192,7 @@ impl Link {
         };
         let Some(kept) = slot.as_mut() else { return Sign::None };
         let Some(due) = kept.take_due(now, clock.wall()) else {
-            return Sign::Next(kept.due(), Sent::default());
+            return Sign::Next(kept.look_at(now), Sent::default());
         };
         let taken = loop {
             match send(&self.socket, &due.bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -203,7 +203,7 @@ impl Link {
             }
         };
         let sent = kept.sent(due, taken, now);
-        Sign::Next(kept.due(), sent)
+        Sign::Next(kept.look_at(now), sent)
     }
 
     /// The wait for tickets of the request that is lent is over.

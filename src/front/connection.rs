@@ -356,9 +356,9 @@ impl Connection {
                 self.written = 0;
                 self.state = State::Watching;
             }
-            Handled::Lent { job, first_sign } => {
+            Handled::Lent { job, look_at } => {
                 self.state = State::Lent { job };
-                self.deadline = first_sign.min(context.now + IDLE);
+                self.deadline = look_at.min(context.now + IDLE);
             }
         }
     }

@@ -52,8 +52,8 @@ pub enum Handled {
     Lent {
         /// The id of its job; `None` for a page that is not a job.
         job: Option<u64>,
-        /// When its first sign of life is due; never for a request that is not kept alive.
-        first_sign: Moment,
+        /// When to look whether a sign of life is due; never for a request that is not kept alive.
+        look_at: Moment,
     },
 }
 
@@ -207,7 +207,7 @@ impl Intake {
         if let Some(kind) = PageKind::of(request.head.path(), from.port) {
             return match self.parts.pages.reply(kind, request, from, now) {
                 Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
-                Reply::Later => Handled::Lent { job: None, first_sign: Moment::NEVER },
+                Reply::Later => Handled::Lent { job: None, look_at: Moment::NEVER },
                 Reply::Watch(head) => Handled::Watch { head },
             };
         }
@@ -224,6 +224,12 @@ impl Intake {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let class = route::classify(&head, &body, &config);
+        let plan = Plan::of(&head, class.wanted, class.asked_model.as_deref(), &config.keepalive);
+        let mut wait = route::patience(&head, config.limiter.queue.timeout);
+        if plan.is_none() {
+            // It hangs up after so much silence, and nothing can be said to it meanwhile.
+            wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
+        }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
         let facts = Facts {
             id,
@@ -235,11 +241,10 @@ impl Intake {
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
-            deadline: now + route::patience(&head, config.limiter.queue.timeout),
+            deadline: now + wait,
+            is_kept_alive: plan.is_some(),
         };
-        let plan =
-            Plan::of(&head, class.wanted, class.asked_model.as_deref(), &keepalive::Settings::default());
-        let first_sign = keep_alive(plan, &facts, &head, from.link);
+        let look_at = keep_alive(plan, &facts, &head, from.link);
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
@@ -257,11 +262,11 @@ impl Intake {
                 }
             }
         }
-        Handled::Lent { job: Some(id), first_sign }
+        Handled::Lent { job: Some(id), look_at }
     }
 }
 
-/// Keeps the client of a request alive by `plan`; returns when its first sign is due.
+/// Keeps the client of a request alive by `plan`; returns when to look whether a sign is due.
 fn keep_alive(plan: Option<Plan>, facts: &Facts, head: &Head, link: &Link) -> Moment {
     let Some(plan) = plan else { return Moment::NEVER };
     let opening = Opening {
@@ -271,9 +276,9 @@ fn keep_alive(plan: Option<Plan>, facts: &Facts, head: &Head, link: &Link) -> Mo
         persists: head.keep_alive() && link.may_persist(),
     };
     let kept = KeptAlive::new(plan, opening, facts.arrived);
-    let due = kept.due();
+    let look_at = kept.look_at(facts.arrived);
     link.keep_alive(kept);
-    due
+    look_at
 }
 
 /// Takes the gateway's prefix off the model's name, in place.

@@ -59,8 +59,10 @@ const INFERENCE_PATHS: [&str; 13] = [
 #[must_use]
 pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
     let (wanted, found) = read(body);
-    let asked_model =
-        found.as_ref().filter(|_| wanted.stream).map(|found| cut(found.name.clone().into_owned(), MAX_MODEL_NAME));
+    let asked_model = found
+        .as_ref()
+        .filter(|_| wanted.stream)
+        .map(|found| cut(found.name.clone().into_owned(), MAX_MODEL_NAME));
     Class { asked_model, wanted, ..route_of(head, found, config) }
 }
 

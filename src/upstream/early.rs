@@ -1,6 +1,6 @@
 //! What becomes of an early 200 when the upstream's answer is there.
 
-use crate::downstream::keepalive::{Begun, Early, FrameScanner};
+use crate::downstream::keepalive::{Begun, Early, Form, FrameScanner};
 use ureq::http::response::Parts;
 use ureq::http::{HeaderMap, HeaderName, StatusCode, header};
 
@@ -16,13 +16,21 @@ pub fn continues(early: Early, answer: &Parts) -> bool {
     answer.status == StatusCode::OK && is_promised && is_plain(&answer.headers)
 }
 
-/// What follows an answer so that signs of life may stand in it: an event stream for a client that is kept alive.
+/// An event stream for a client that is kept alive, followed so that frames of the sidecar's own may stand in it.
+pub struct EventStream {
+    /// Where it stands.
+    pub scanner: FrameScanner,
+    /// What is spoken in it.
+    pub form: Form,
+}
+
+/// How an answer is followed; `None` for one that is not an event stream.
 #[must_use]
-pub fn scanner(begun: Begun, answer: &Parts) -> Option<FrameScanner> {
+pub fn follow(begun: Begun, answer: &Parts) -> Option<EventStream> {
     let is_stream = answer.status == StatusCode::OK
         && media_type(&answer.headers) == "text/event-stream"
         && is_plain(&answer.headers);
-    is_stream.then(|| FrameScanner::new(begun.repeats_id))
+    is_stream.then(|| EventStream { scanner: FrameScanner::new(begun.repeats_id), form: begun.form })
 }
 
 /// The value of `Content-Type`.
@@ -38,7 +46,8 @@ fn media_type(headers: &HeaderMap) -> String {
 
 /// Whether the content is not compressed.
 fn is_plain(headers: &HeaderMap) -> bool {
-    text(headers, &header::CONTENT_ENCODING).is_none_or(|coding| coding.trim().eq_ignore_ascii_case("identity"))
+    text(headers, &header::CONTENT_ENCODING)
+        .is_none_or(|coding| coding.trim().eq_ignore_ascii_case("identity"))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -49,7 +58,6 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::clock::Moment;
-    use crate::downstream::keepalive::Form;
     use ureq::http::Response;
 
     fn answer(status: u16, fields: &[(&str, &str)]) -> Parts {
@@ -83,7 +91,10 @@ mod tests {
 
     #[test]
     fn only_plain_json_continues_a_promised_json_text() {
-        assert!(continues(early(false), &answer(200, &[("content-type", "application/json; charset=utf-8")])));
+        assert!(continues(
+            early(false),
+            &answer(200, &[("content-type", "application/json; charset=utf-8")])
+        ));
         assert!(!continues(early(false), &answer(200, &[STREAM])));
         assert!(!continues(early(false), &answer(400, &[("content-type", "application/json")])));
     }

@@ -2,12 +2,13 @@
 
 use crate::clock::Clock;
 use crate::downstream::job::Job;
-use crate::downstream::keepalive::{Early, FrameScanner, Place};
+use crate::downstream::keepalive::{Early, ErrorFrame, Place};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
 use crate::outcome::Outcome;
 use crate::upstream::cancel::Call;
+use crate::upstream::early::EventStream;
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -31,15 +32,15 @@ pub struct Answer<R> {
     pub fields: Vec<(&'static str, String)>,
     /// The 200 that the client got before: the content continues it, and the head goes nowhere.
     pub early: Option<Early>,
-    /// Follows an event stream, so that signs of life may stand in it.
-    pub scanner: Option<FrameScanner>,
+    /// How the content is followed where it is an event stream in which signs of life may stand.
+    pub stream: Option<EventStream>,
 }
 
 /// Bytes on their way to one client, written when there are many or when nothing else is there to do.
 struct Outbox {
     link: Arc<Link>,
     bytes: Vec<u8>,
-    scanner: Option<FrameScanner>,
+    stream: Option<EventStream>,
     clock: Clock,
     patience: Duration,
 }
@@ -49,8 +50,7 @@ impl Outbox {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let place = self.scanner.as_ref().map_or(Place::Within, FrameScanner::place);
-        let written = self.link.write(&self.bytes, &place, &self.clock, self.patience);
+        let written = self.link.write(&self.bytes, &self.place(), &self.clock, self.patience);
         self.bytes.clear();
         written
     }
@@ -61,9 +61,13 @@ impl Outbox {
             BodyFraming::Length(_) | BodyFraming::UntilClose => self.bytes.extend_from_slice(piece),
             BodyFraming::None => {}
         }
-        if let Some(scanner) = &mut self.scanner {
-            scanner.feed(piece);
+        if let Some(stream) = &mut self.stream {
+            stream.scanner.feed(piece);
         }
+    }
+
+    fn place(&self) -> Place {
+        self.stream.as_ref().map_or(Place::Within, |stream| stream.scanner.place())
     }
 
     fn end(&mut self, framing: BodyFraming) {
@@ -71,7 +75,32 @@ impl Outbox {
             self.bytes.extend_from_slice(LAST_CHUNK);
         }
         // Nothing may follow.
-        self.scanner = None;
+        self.stream = None;
+    }
+
+    /// The upstream broke off: what has come is passed on, and where a frame may stand, one says what happened.
+    fn end_broken(&mut self, error: &io::Error) -> io::Result<Told> {
+        let stream = self.stream.take().filter(|stream| stream.scanner.place() != Place::Within);
+        let told = stream.map_or(Told::Nothing, |stream| {
+            chunk_into(&mut self.bytes, &broken(error).to_event(stream.form));
+            Told::Frame
+        });
+        self.flush().map(|()| told)
+    }
+}
+
+/// What a client was told of a break beside the break itself.
+#[derive(Clone, Copy)]
+enum Told {
+    Nothing,
+    Frame,
+}
+
+fn broken(error: &io::Error) -> ErrorFrame {
+    if error.kind() == io::ErrorKind::TimedOut {
+        ErrorFrame::own(Outcome::UpstreamTimeout, "the upstream fell silent in the middle of its answer")
+    } else {
+        ErrorFrame::own(Outcome::UpstreamBroken, "the upstream's answer broke off")
     }
 }
 
@@ -107,8 +136,8 @@ pub fn relay<R: Read>(
     };
 
     // Only in chunks is there room for a frame more.
-    let scanner = answer.scanner.filter(|_| delivery.framing == BodyFraming::Chunked);
-    let outbox = Outbox { link: job.link().clone(), bytes, scanner, clock, patience };
+    let stream = answer.stream.filter(|_| delivery.framing == BodyFraming::Chunked);
+    let outbox = Outbox { link: job.link().clone(), bytes, stream, clock, patience };
     let outbox = Rc::new(RefCell::new(outbox));
     let waiting = outbox.clone();
     call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));
@@ -117,19 +146,24 @@ pub fn relay<R: Read>(
     let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream.bytes_out);
     match ended {
         End::Whole => (Outcome::Answered(status), AfterAnswer::keep_if(delivery.persists)),
-        End::UpstreamBroke if !job.is_abandoned() => {
+        End::UpstreamBroke(told) if !job.is_abandoned() => {
             if delivery.framing == BodyFraming::UntilClose {
                 job.link().reset();
             }
-            (Outcome::Truncated(status), AfterAnswer::Abort)
+            let next = match told {
+                Told::Nothing => AfterAnswer::Abort,
+                // With the time to read it; the last chunk is missing all the same.
+                Told::Frame => AfterAnswer::Close,
+            };
+            (Outcome::Truncated(status), next)
         }
-        End::UpstreamBroke | End::ClientGone => (Outcome::ClientGone, AfterAnswer::Abort),
+        End::UpstreamBroke(_) | End::ClientGone => (Outcome::ClientGone, AfterAnswer::Abort),
     }
 }
 
 enum End {
     Whole,
-    UpstreamBroke,
+    UpstreamBroke(Told),
     ClientGone,
 }
 
@@ -139,13 +173,8 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
         let read = match content.read(&mut buffer) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => {
-                // What has come is passed on before the break.
-                return if outbox.borrow_mut().flush().is_ok() {
-                    End::UpstreamBroke
-                } else {
-                    End::ClientGone
-                };
+            Err(error) => {
+                return outbox.borrow_mut().end_broken(&error).map_or(End::ClientGone, End::UpstreamBroke);
             }
         };
         let mut out = outbox.borrow_mut();

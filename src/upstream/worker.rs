@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use ureq::http::response::Parts;
-use ureq::http::{HeaderMap, Request, Response, StatusCode, header};
+use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
@@ -155,7 +155,12 @@ impl Forwarder {
         let unsendable = |_| (Failure::Unsendable, Traffic::default());
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
-        let request = forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        let mut request =
+            forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        if job.facts.is_kept_alive {
+            // A compressed answer could not be announced any more.
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
@@ -251,8 +256,8 @@ impl Forwarder {
         if early.is_some_and(|early| !early::continues(early, &parts)) {
             return self.end_early(job, &parts, prefix, body, (call, permit));
         }
-        let scanner = begun.and_then(|begun| early::scanner(begun, &parts));
-        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, scanner };
+        let stream = begun.and_then(|begun| early::follow(begun, &parts));
+        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
         drop(call);
@@ -355,7 +360,7 @@ fn read_prefix(body: &mut Body) -> Vec<u8> {
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a [u8]> {
-    response.headers().get(name).map(ureq::http::HeaderValue::as_bytes)
+    response.headers().get(name).map(HeaderValue::as_bytes)
 }
 
 fn verdict(status: u16, refused: Option<Scope>, retry_after: Option<Duration>) -> Verdict {

@@ -4,6 +4,7 @@
 use super::boundary::{LineEnd, Place};
 use super::form::{Form, comment};
 use crate::clock::Moment;
+use crate::config::{Keepalive, KeepaliveMode};
 use crate::http::Head;
 use crate::telemetry::metrics::SignKind;
 use std::time::Duration;
@@ -16,52 +17,8 @@ const SHARE_OF_PATIENCE: f64 = 0.6;
 const EARLIEST: Duration = Duration::from_secs(5);
 
 /// The bounds of `after=` in `X-Sidecar-Keepalive`, those of `keepalive_after`.
-const SHORTEST_AFTER: Duration = Duration::from_secs(1);
+const SHORTEST_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_AFTER: Duration = Duration::from_secs(3600);
-
-/// What signs of life look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// What the path's clients count as progress.
-    #[default]
-    Auto,
-    /// Comments alone.
-    Comment,
-    /// There are none.
-    Off,
-}
-
-impl Mode {
-    fn parse(text: &str) -> Option<Mode> {
-        [("auto", Mode::Auto), ("comment", Mode::Comment), ("off", Mode::Off)]
-            .into_iter()
-            .find_map(|(name, mode)| text.eq_ignore_ascii_case(name).then_some(mode))
-    }
-}
-
-/// The configuration's part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// What they look like.
-    pub mode: Mode,
-    /// How long a request may be silent before its answer begins with an early 200.
-    pub after: Duration,
-    /// How long it may be silent from then on.
-    pub interval: Duration,
-    /// The same for answers that are not streams; `None` is off.
-    pub json: Option<Duration>,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            mode: Mode::Auto,
-            after: Duration::from_secs(40),
-            interval: Duration::from_secs(15),
-            json: None,
-        }
-    }
-}
 
 /// What a request's body asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +33,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     form: Form,
-    mode: Mode,
+    mode: KeepaliveMode,
     is_stream: bool,
     model: Box<str>,
     after: Duration,
@@ -88,13 +45,14 @@ impl Plan {
     /// HTTP/1.0, which knows no chunks, or it or the configuration does not want it. `model` is what it asks for, as it
     /// says it.
     #[must_use]
-    pub fn of(head: &Head, wanted: Wanted, model: Option<&str>, settings: &Settings) -> Option<Plan> {
+    pub fn of(head: &Head, wanted: Wanted, model: Option<&str>, settings: &Keepalive) -> Option<Plan> {
         if head.method() != "POST" || head.is_http_10() || !wanted.is_json {
             return None;
         }
-        let (mode, after) = asked(head);
-        let (mode, form) = (mode.unwrap_or(settings.mode), Form::of(head));
-        if mode == Mode::Off {
+        let (asked_mode, after) = asked(head);
+        let (mode, form) = (asked_mode.unwrap_or(settings.mode), Form::of(head));
+        let turned_off = if wanted.stream { mode } else { asked_mode.unwrap_or(KeepaliveMode::Auto) };
+        if turned_off == KeepaliveMode::Off {
             return None;
         }
         let model = model.unwrap_or_default().into();
@@ -141,7 +99,7 @@ impl Plan {
     /// Whether the id of a stream must be known for a sign in its middle.
     #[must_use]
     pub fn repeats_id(&self) -> bool {
-        self.mode == Mode::Auto && matches!(self.form, Form::Chat | Form::Completions)
+        self.mode == KeepaliveMode::Auto && matches!(self.form, Form::Chat | Form::Completions)
     }
 
     /// The sign to be put at `place`; `None` where none may be. `created` is seconds since the Unix epoch.
@@ -152,7 +110,7 @@ impl Plan {
             return (!started).then(|| (SignKind::Newline, b"\n".to_vec()));
         }
         Some(match self.mode {
-            Mode::Comment => comment(*line_end),
+            KeepaliveMode::Comment => comment(*line_end),
             _ => self.form.sign(&self.model, seen.as_deref(), *started, created, *line_end),
         })
     }
@@ -170,12 +128,13 @@ fn first_sign(after: Duration, patience: Option<Duration>) -> Duration {
 }
 
 /// `X-Sidecar-Keepalive: auto | comment | off`, with an optional `; after=SECONDS`. What cannot be read is ignored.
-fn asked(head: &Head) -> (Option<Mode>, Option<Duration>) {
-    let Some(text) = head.field("x-sidecar-keepalive").and_then(|value| std::str::from_utf8(value).ok()) else {
+fn asked(head: &Head) -> (Option<KeepaliveMode>, Option<Duration>) {
+    let Some(text) = head.field("x-sidecar-keepalive").and_then(|value| std::str::from_utf8(value).ok())
+    else {
         return (None, None);
     };
     let mut parts = text.split(';').map(str::trim);
-    let mode = parts.next().and_then(Mode::parse);
+    let mode = parts.next().and_then(KeepaliveMode::parse);
     let after = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
         let secs = name.trim().eq_ignore_ascii_case("after").then(|| seconds(value))??;
         Some(secs.clamp(SHORTEST_AFTER, LONGEST_AFTER))
@@ -202,20 +161,24 @@ mod tests {
     use super::*;
     use crate::http::samples::request;
 
+    fn default() -> Keepalive {
+        crate::config::Config::default().keepalive
+    }
+
     const STREAM: Wanted = Wanted { is_json: true, stream: true };
 
-    fn plan(fields: &str, wanted: Wanted, settings: &Settings) -> Option<Plan> {
+    fn plan(fields: &str, wanted: Wanted, settings: &Keepalive) -> Option<Plan> {
         let request = request("POST", "/v1/chat/completions", fields, "{}");
         Plan::of(&request.head, wanted, Some("m"), settings)
     }
 
-    fn after(fields: &str, settings: &Settings) -> Duration {
+    fn after(fields: &str, settings: &Keepalive) -> Duration {
         plan(fields, STREAM, settings).unwrap().after
     }
 
     #[test]
     fn only_posts_that_want_a_stream_are_kept_alive() {
-        let settings = Settings::default();
+        let settings = default();
         assert!(plan("", STREAM, &settings).is_some());
         assert_eq!(plan("", Wanted { is_json: true, stream: false }, &settings), None);
         assert_eq!(plan("", Wanted::default(), &settings), None);
@@ -225,16 +188,18 @@ mod tests {
 
     #[test]
     fn the_request_may_choose_what_the_configuration_chose_for_it() {
-        let off = Settings { mode: Mode::Off, ..Settings::default() };
+        let off = Keepalive { mode: KeepaliveMode::Off, ..default() };
         assert_eq!(plan("", STREAM, &off), None);
         assert!(plan("X-Sidecar-Keepalive: auto\r\n", STREAM, &off).is_some());
-        let settings = Settings::default();
+        let settings = default();
         assert_eq!(plan("X-Sidecar-Keepalive: OFF\r\n", STREAM, &settings), None);
         let comment = plan("X-Sidecar-Keepalive: comment ; after=7\r\n", STREAM, &settings).unwrap();
         assert_eq!(comment.after, Duration::from_secs(7));
         let (kind, frame) = comment.frame(&Plan::beginning(), 1).unwrap();
         assert_eq!((kind, &frame[..]), (SignKind::Comment, &b": keep-alive\n"[..]));
-        for (value, expected) in [("auto; after=0", 1), ("auto;after=99999", 3600), ("auto; after=x", 40), ("?", 40)] {
+        for (value, expected) in
+            [("auto; after=5", 5), ("auto;after=99999", 3600), ("auto; after=x", 40), ("?", 40)]
+        {
             let fields = format!("X-Sidecar-Keepalive: {value}\r\n");
             assert_eq!(after(&fields, &settings), Duration::from_secs(expected), "{value}");
         }
@@ -242,27 +207,37 @@ mod tests {
 
     #[test]
     fn a_client_that_says_how_long_it_waits_gets_its_sign_before() {
-        let settings = Settings::default();
+        let settings = default();
         assert_eq!(after("X-Stainless-Read-Timeout: 60\r\n", &settings), Duration::from_secs(36));
         assert_eq!(after("X-Stainless-Timeout: 600\r\n", &settings), Duration::from_secs(40));
-        assert_eq!(after("X-Stainless-Timeout: 20\r\nX-Stainless-Read-Timeout: 30\r\n", &settings), Duration::from_secs(12));
+        assert_eq!(
+            after("X-Stainless-Timeout: 20\r\nX-Stainless-Read-Timeout: 30\r\n", &settings),
+            Duration::from_secs(12)
+        );
         assert_eq!(after("X-Stainless-Timeout: 1\r\n", &settings), EARLIEST);
-        let early = Settings { after: Duration::from_secs(2), ..settings };
+        let early = Keepalive { after: Duration::from_secs(2), ..settings };
         assert_eq!(after("X-Stainless-Timeout: 1\r\n", &early), Duration::from_secs(2));
         for nonsense in ["-1", "NaN", "inf", "", "soon", "0"] {
-            assert_eq!(patience(&request("POST", "/", &format!("X-Stainless-Timeout: {nonsense}\r\n"), "").head), None);
+            assert_eq!(
+                patience(&request("POST", "/", &format!("X-Stainless-Timeout: {nonsense}\r\n"), "").head),
+                None
+            );
         }
     }
 
     #[test]
     fn json_answers_get_blank_lines_in_front_where_that_is_configured_and_only_where_clients_stand_it() {
         let plain = Wanted { is_json: true, stream: false };
-        let settings = Settings { json: Some(Duration::from_secs(30)), ..Settings::default() };
+        let settings = Keepalive { json: Some(Duration::from_secs(30)), ..default() };
         let plan = plan("", plain, &settings).unwrap();
         assert_eq!(plan.frame(&Plan::beginning(), 1), Some((SignKind::Newline, b"\n".to_vec())));
         assert_eq!((plan.after, plan.interval), (Duration::from_secs(30), Duration::from_secs(30)));
         for path in ["/v1/embeddings", "/v1/images/generations", "/v1/audio/speech"] {
-            assert_eq!(Plan::of(&request("POST", path, "", "{}").head, plain, None, &settings), None, "{path}");
+            assert_eq!(
+                Plan::of(&request("POST", path, "", "{}").head, plain, None, &settings),
+                None,
+                "{path}"
+            );
         }
     }
 }

@@ -99,9 +99,7 @@ impl FrameScanner {
     /// Where the stream stands now.
     #[must_use]
     pub fn place(&self) -> Place {
-        let between = |line_end| {
-            Place::Between { line_end, started: self.fed > 0, seen: self.seen.clone() }
-        };
+        let between = |line_end| Place::Between { line_end, started: self.fed > 0, seen: self.seen.clone() };
         match self.line_end() {
             _ if self.fed == 0 => between(LineEnd::Lf),
             Some(line_end) if !self.is_over() => between(line_end),

@@ -80,13 +80,16 @@ impl ErrorFrame {
     pub fn to_event(&self, form: Form) -> Vec<u8> {
         let (event, json) = match form {
             Form::Messages => ("event: error\n", self.anthropic()),
-            Form::Responses { .. } => ("event: error\n", text(&Responses {
-                kind: "error",
-                code: self.code.as_deref(),
-                message: &self.message,
-                param: self.param.as_deref(),
-                sequence_number: 0,
-            })),
+            Form::Responses { .. } => (
+                "event: error\n",
+                text(&Responses {
+                    kind: "error",
+                    code: self.code.as_deref(),
+                    message: &self.message,
+                    param: self.param.as_deref(),
+                    sequence_number: 0,
+                }),
+            ),
             Form::Chat | Form::Completions | Form::Other => ("", self.open_ai()),
         };
         format!("{event}data: {json}\n\n").into_bytes()
@@ -145,7 +148,8 @@ pub fn upstream_error(status: u16, content_type: Option<&str>, content: &[u8]) -
         _ => None,
     };
     let message = ["message", "detail", "error", "title"].into_iter().find_map(word);
-    let message = message.unwrap_or_else(|| plain(content).unwrap_or_else(|| format!("the upstream answered {status}")));
+    let message = message
+        .unwrap_or_else(|| plain(content).unwrap_or_else(|| format!("the upstream answered {status}")));
     ErrorFrame {
         message,
         error_type: word("type").unwrap_or_else(|| "UpstreamError".into()),
@@ -158,7 +162,8 @@ pub fn upstream_error(status: u16, content_type: Option<&str>, content: &[u8]) -
 /// Content that is a short text without markup.
 fn plain(content: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(content).ok()?.trim();
-    let is_text = !text.is_empty() && !text.starts_with(['<', '{', '[']) && !text.chars().any(char::is_control);
+    let is_text =
+        !text.is_empty() && !text.starts_with(['<', '{', '[']) && !text.chars().any(char::is_control);
     is_text.then(|| cut(text))
 }
 
@@ -198,15 +203,22 @@ mod tests {
     #[test]
     fn the_upstreams_own_words_are_kept_wherever_it_puts_them() {
         let message = |content: &[u8]| upstream_error(400, None, content).message;
-        assert_eq!(message(br#"{"error":{"message":"max_tokens too large","type":"t","code":7}}"#), "max_tokens too large");
+        assert_eq!(
+            message(br#"{"error":{"message":"max_tokens too large","type":"t","code":7}}"#),
+            "max_tokens too large"
+        );
         assert_eq!(message(br#"{"detail":"no such model"}"#), "no such model");
         assert_eq!(message(br#"{"error":"bad"}"#), "bad");
         assert_eq!(message(b"upstream connect error\n"), "upstream connect error");
         for nothing in [&b""[..], b"<html>", b"{}", b"[1]", b"\xff\x00", br#"{"error":{"message":7.5}"#] {
             assert_eq!(message(nothing), "the upstream answered 400");
         }
-        let error = upstream_error(401, None, br#"{"error":{"message":"m","type":"t","param":"p","code":"c"}}"#);
-        assert_eq!((&*error.error_type, error.param.as_deref(), error.code.as_deref()), ("t", Some("p"), Some("c")));
+        let error =
+            upstream_error(401, None, br#"{"error":{"message":"m","type":"t","param":"p","code":"c"}}"#);
+        assert_eq!(
+            (&*error.error_type, error.param.as_deref(), error.code.as_deref()),
+            ("t", Some("p"), Some("c"))
+        );
         assert!(upstream_error(500, None, "é".repeat(5000).as_bytes()).message.len() <= MAX_MESSAGE);
     }
 
@@ -215,7 +227,9 @@ mod tests {
         for status in [200, 202, 204, 302] {
             let error = upstream_error(status, Some("application/json"), b"{}");
             assert_eq!(error.status, 502);
-            assert!(error.message.contains(&status.to_string()) && error.message.contains("application/json"));
+            assert!(
+                error.message.contains(&status.to_string()) && error.message.contains("application/json")
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ impl Form {
             "/completions" => Form::Completions,
             "/messages" => Form::Messages,
             "/responses" => {
-                let is_codex = |name| head.field(name).is_some_and(|value| starts_with_codex(value));
+                let is_codex = |name| head.field(name).is_some_and(starts_with_codex);
                 Form::Responses { counts_events: is_codex("user-agent") || is_codex("originator") }
             }
             _ => Form::Other,
@@ -78,9 +78,10 @@ impl Form {
                 model,
                 choices: [TextChoice { index: 0, text: "", logprobs: None, finish_reason: None }],
             })),
-            Form::Messages | Form::Responses { counts_events: true } => {
-                (SignKind::Ping, format!("event: ping{end}data: {{\"type\": \"ping\"}}{end}{end}").into_bytes())
-            }
+            Form::Messages | Form::Responses { counts_events: true } => (
+                SignKind::Ping,
+                format!("event: ping{end}data: {{\"type\": \"ping\"}}{end}{end}").into_bytes(),
+            ),
             Form::Responses { counts_events: false } | Form::Other => comment(line_end),
         }
     }

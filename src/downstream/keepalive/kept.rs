@@ -68,6 +68,8 @@ pub struct Early {
 pub struct Begun {
     /// What has been promised already.
     pub early: Option<Early>,
+    /// What is spoken.
+    pub form: Form,
     /// Signs in the middle of the stream repeat its id.
     pub repeats_id: bool,
 }
@@ -109,10 +111,11 @@ impl KeptAlive {
         }
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When to look next whether something is due: an answer that begins meanwhile is followed by its own silence, which may
+    /// be over before the first sign was due.
     #[must_use]
-    pub fn due(&self) -> Moment {
-        self.due
+    pub fn look_at(&self, now: Moment) -> Moment {
+        self.due.min(self.plan.next_due(now))
     }
 
     /// Since when the answer has been an early 200.
@@ -192,7 +195,7 @@ impl KeptAlive {
         self.stage = Stage::Answering { early, place };
         let (form, is_stream, persists) = (self.plan.form(), self.plan.is_stream(), self.opening.persists);
         let early = early.map(|at| Early { at, form, is_stream, persists });
-        Begun { early, repeats_id: self.plan.repeats_id() }
+        Begun { early, form, repeats_id: self.plan.repeats_id() }
     }
 
     fn head(&self, now: Moment, wall: SystemTime) -> Vec<u8> {
@@ -223,7 +226,8 @@ impl KeptAlive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::downstream::keepalive::{LineEnd, Settings, Wanted};
+    use crate::config::Config;
+    use crate::downstream::keepalive::{LineEnd, Wanted};
     use crate::http::samples::request;
 
     fn at(secs: f64) -> Moment {
@@ -233,9 +237,8 @@ mod tests {
     fn kept() -> KeptAlive {
         let head = request("POST", "/v1/chat/completions", "", "{}").head;
         let wanted = Wanted { is_json: true, stream: true };
-        let plan = Plan::of(&head, wanted, Some("m"), &Settings::default()).unwrap();
-        let opening =
-            Opening { request_id: "r-1".into(), page: None, is_limited: true, persists: true };
+        let plan = Plan::of(&head, wanted, Some("m"), &Config::default().keepalive).unwrap();
+        let opening = Opening { request_id: "r-1".into(), page: None, is_limited: true, persists: true };
         KeptAlive::new(plan, opening, at(0.0))
     }
 
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn the_first_sign_opens_the_answer_and_the_next_follow_in_their_interval() {
         let mut kept = kept();
-        assert_eq!(kept.due(), at(40.0));
+        assert_eq!((kept.look_at(at(0.0)), kept.look_at(at(30.0))), (at(15.0), at(40.0)));
         assert_eq!(due(&mut kept, 39.9), None);
         let first = due(&mut kept, 40.0).unwrap();
         let (head, rest) = first.split_once("\r\n\r\n").unwrap();
@@ -291,7 +294,7 @@ mod tests {
         let mut kept = kept();
         let first = kept.take_due(at(40.0), SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(kept.sent(first, 0, at(40.0)), Sent::default());
-        assert_eq!(kept.due(), at(55.0), "tried again after the interval, not at once");
+        assert_eq!(kept.look_at(at(40.0)), at(55.0), "tried again after the interval, not at once");
         assert_eq!(kept.begin_answer().early, None);
     }
 
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(due(&mut kept, 40.0), None, "the upstream's head comes first");
         let between = Place::Between { line_end: LineEnd::Lf, started: true, seen: None };
         kept.wrote(&between, at(50.0));
-        assert_eq!(kept.due(), at(65.0));
+        assert_eq!(kept.look_at(at(60.0)), at(65.0));
         assert_eq!(due(&mut kept, 65.0).as_deref(), Some("d\r\n: keep-alive\n\r\n"));
         kept.wrote(&Place::Within, at(70.0));
         assert_eq!(due(&mut kept, 90.0), None);

@@ -13,7 +13,7 @@ mod error_frame;
 mod form;
 mod kept;
 
-pub use asked::{Mode, Plan, Settings, Wanted, patience};
+pub use asked::{Plan, Wanted, patience};
 pub use boundary::{FrameScanner, LineEnd, Place, Seen};
 pub use error_frame::{ErrorFrame, upstream_error};
 pub use form::Form;
