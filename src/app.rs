@@ -14,10 +14,12 @@ use crate::front::listen::{self, InheritedListeners};
 use crate::lifecycle::{self, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
+use crate::ops::state::Sources;
 use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
@@ -26,7 +28,6 @@ use crate::upstream::agent::CaFileError;
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
@@ -42,6 +43,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 
 /// How much of `drain_timeout` is kept for telling those who are left, at most.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long an event loop may take to answer; it answers within milliseconds while it turns.
+const LOOP_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A sidecar that runs.
 pub struct Sidecar {
@@ -136,12 +140,13 @@ impl Sidecar {
         config: Config,
         clock: Clock,
     ) -> Result<Sidecar, StartError> {
-        let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, inherited, count| {
-            listen::open(address, inherited, count).map_err(|e| StartError::Listen(address, e))
+        let cores = available_parallelism().map_or(1, usize::from);
+        let listening = |port, inherited, count| {
+            let addresses = config.listen.host.addresses(port);
+            listen::open(&addresses, inherited, count).map_err(|(address, e)| StartError::Listen(address, e))
         };
-        let api = listening(config.listen.address(), inherited.api, loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), inherited.metrics, 1)?;
+        let api = listening(config.listen.port, inherited.api, cores)?;
+        let metrics_door = listening(config.listen.metrics_port, inherited.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -189,23 +194,23 @@ impl Sidecar {
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
         let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
-        let overview = Arc::new(Overview {
+        let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            board,
+            snapshot: board,
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            history: Mutex::default(),
             draining: draining.clone(),
             clock,
-        });
+        }));
         let pages = Pages {
             live: live.clone(),
             overview: overview.clone(),
             readiness: readiness.clone(),
             admin,
+            admission: Admission::default(),
             clock,
         };
         let intake = Arc::new(Intake::new(IntakeParts {
@@ -222,10 +227,12 @@ impl Sidecar {
 
         let mut loops = Vec::new();
         let mut event_loops = Vec::new();
-        let mut metrics_door = Some(metrics_door);
-        for listener in api {
-            let mut ports = vec![(listener, Port::Api)];
-            ports.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Port::Metrics)));
+        let mut listeners: Vec<Vec<(TcpListener, Port)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (i, listener) in api.into_iter().enumerate() {
+            listeners[i % cores].push((listener, Port::Api));
+        }
+        listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
+        for ports in listeners {
             let (event_loop, handle) =
                 EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
             event_loops.push(event_loop);
@@ -302,10 +309,14 @@ impl Sidecar {
         self.control.reload(loaded)
     }
 
-    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    /// Asks whether the limiter and the event loops answer. What asks does not keep the limiter alive, and finds a sidecar
+    /// well that is ending.
     pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
-        let control = Arc::downgrade(&self.control);
-        move || control.upgrade().is_none_or(|control| control.answers())
+        let (control, loops) = (Arc::downgrade(&self.control), self.loops.clone());
+        move || {
+            control.upgrade().is_none_or(|control| control.answers())
+                && loops.iter().all(|event_loop| event_loop.answers(LOOP_ANSWERS))
+        }
     }
 
     /// Counts a reload in the metrics.

@@ -60,7 +60,7 @@ pub use env::{CONFIG_VARIABLE, Environment};
 pub use front::Front;
 pub use keepalive::{Keepalive, KeepaliveMode};
 pub use key::Reload;
-pub use listen::Listen;
+pub use listen::{Listen, ListenHost};
 pub use live::{Held, LiveConfig, Reloaded, reload};
 pub use log::{Log, LogFormat};
 pub use notice::{Faults, Notice};

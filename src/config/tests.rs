@@ -1,6 +1,6 @@
 //! Loading as its users see it: files and variables in, a configuration or one line per fault out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use super::resolve::{Resolved, resolve};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../conf/nvidia-sidecar.yaml");
+const VARIABLES: &str = include_str!("../../deploy/nvidia-sidecar.env.example");
 const DOCUMENT: &str = include_str!("../../docs/CONFIGURATION.md");
 
 /// What a load says, without touching a file: the configuration and warnings, or the faults, a line each.
@@ -517,6 +518,28 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
 }
 
 #[test]
+fn the_example_of_an_environment_holds_every_variable_at_its_default() {
+    let given: BTreeMap<&str, &str> = VARIABLES
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').split_once('='))
+        .filter(|(name, _)| name.starts_with("SIDECAR_"))
+        .collect();
+    // Lists of maps belong into a file.
+    let in_the_file = ["agents", "model_rates"];
+    for key in KEYS.iter().filter(|key| !in_the_file.contains(&key.name)) {
+        let default = key.default.trim_matches(['[', ']', '{', '}', '"']).replace(", ", ",");
+        let default = match key.name {
+            "upstream_api_key" => "nvapi-REPLACE_ME",
+            // The unit sets it.
+            "state_file" => "/var/lib/nvidia-sidecar/state",
+            _ => &default,
+        };
+        assert_eq!(given.get(key.variable.as_str()), Some(&default), "{}", key.variable);
+    }
+    assert_eq!(given.len(), KEYS.len() - in_the_file.len(), "no other variables");
+}
+
+#[test]
 fn the_document_holds_the_table() {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
     let rows: Vec<String> =
@@ -539,7 +562,7 @@ fn the_document_holds_the_table() {
 fn a_health_check_asks_this_host_wherever_it_listens() {
     let url = |host: &str| {
         let host: IpAddr = host.parse().expect("an address");
-        Listen { host, port: 9190, metrics_port: 9191 }.health_url()
+        Listen { host: host.into(), port: 9190, metrics_port: 9191 }.health_url()
     };
     assert_eq!(url("0.0.0.0"), "http://127.0.0.1:9190/health");
     assert_eq!(url("::"), "http://[::1]:9190/health");

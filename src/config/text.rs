@@ -1,6 +1,5 @@
-//! Values that are text of a certain form: addresses, URLs, paths and secrets.
+//! Values that are text of a certain form: URLs, paths and secrets.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::kind::{Kind, Misfit, as_text, shown};
@@ -9,26 +8,6 @@ use super::raw::Raw;
 use super::secret::Secret;
 use super::spelling::shown_text;
 use super::url::BaseUrl;
-
-/// An IP address; `localhost` is 127.0.0.1.
-pub(super) struct Address;
-
-impl Kind for Address {
-    type Value = IpAddr;
-
-    fn read(&self, given: &Raw) -> Result<IpAddr, Misfit> {
-        let text = as_text(given).unwrap_or_default();
-        if text.eq_ignore_ascii_case("localhost") {
-            return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map_err(|_| Misfit::wrong_type(given, "an IP address, such as 127.0.0.1 or 0.0.0.0"))
-    }
-
-    fn show(&self, value: &IpAddr) -> Raw {
-        Raw::Text(value.to_string())
-    }
-}
 
 /// The base URL of an upstream.
 pub(super) struct Url;

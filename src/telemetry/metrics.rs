@@ -1,32 +1,30 @@
 //! The metrics: handles to count with, and the text that Prometheus scrapes.
 //!
 //! Counting touches atomics only: the child of every label combination is resolved once and kept in an array. What
-//! others know already (the limiter's snapshot, the process's figures) is not counted twice but set when it is scraped.
+//! others know already (the limiter's snapshot, the process's figures) is not counted twice but handed in when the text
+//! is made.
 
 mod build;
+mod family;
 mod keepalive;
-mod scraped;
 mod upstream_errors;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus::{Error, Gauge, Histogram, IntCounter, Registry, TEXT_FORMAT, TextEncoder};
 
 use crate::outcome::{Outcome, StatusLabel};
 use crate::priority::Priority;
-use crate::telemetry::agents::AgentView;
 use crate::telemetry::metric_names as names;
-use crate::telemetry::process::ProcessFigures;
 use crate::telemetry::record::{Record, Route, UpstreamError};
 
 use build::Builder;
 use keepalive::Keepalive;
-use scraped::Scraped;
 use upstream_errors::UpstreamErrors;
 
+pub use family::{Family, Sample};
 pub use keepalive::SignKind;
-pub use scraped::Gauges;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -143,8 +141,8 @@ pub struct Metrics {
     reloads_failed: IntCounter,
     reload_success_at: Gauge,
     reload_successful: Gauge,
-    /// Locked while they are set and read together, so that two scrapes at once do not mix.
-    scraped: Mutex<Scraped>,
+    /// Raised by each thing that was counted.
+    changes: AtomicU64,
 }
 
 impl Metrics {
@@ -183,7 +181,7 @@ impl Metrics {
             reloads_failed: reloads.with_label_values(&["failure"]),
             reload_success_at: build.gauge(&names::CONFIG_LAST_SUCCESS)?,
             reload_successful: build.gauge(&names::CONFIG_LAST_SUCCESSFUL)?,
-            scraped: Mutex::new(Scraped::new(&build)?),
+            changes: AtomicU64::new(0),
             registry: build.finish(),
         };
         metrics.reload_success_at.set(config_read_at.as_secs_f64());
@@ -211,22 +209,26 @@ impl Metrics {
         if record.early_200.is_some() {
             self.keepalive.ended(record.outcome.meaning().status);
         }
+        self.changed();
     }
 
     /// Counts a sign of life; `is_first`: of its answer, `is_early`: it came with an early 200.
     pub fn signed(&self, kind: SignKind, is_first: bool, is_early: bool) {
         self.keepalive.signed(kind, is_first, is_early);
+        self.changed();
     }
 
     /// Counts an answer of the upstream's whose head came so long after the early 200 of its request.
     pub fn answered_early(&self, after_early_200: Duration) {
         self.keepalive.answered(after_early_200);
+        self.changed();
     }
 
     /// Counts an attempt that failed and is made again.
     pub fn retried(&self, route: Route, reason: RetryReason, error: UpstreamError) {
         self.retries[reason as usize].inc();
         self.upstream_errors[route.index()].of(error).inc();
+        self.changed();
     }
 
     /// Counts a reload of the configuration that took effect at `at` (time since the Unix epoch).
@@ -234,12 +236,14 @@ impl Metrics {
         self.reloads_ok.inc();
         self.reload_success_at.set(at.as_secs_f64());
         self.reload_successful.set(1.0);
+        self.changed();
     }
 
     /// Counts a reload that failed and changed nothing.
     pub fn reload_failed(&self) {
         self.reloads_failed.inc();
         self.reload_successful.set(0.0);
+        self.changed();
     }
 
     /// The sums that `/status` and the dashboard show.
@@ -264,21 +268,27 @@ impl Metrics {
         }
     }
 
-    /// The text that Prometheus reads, with the scraped figures set from what is handed in.
+    /// Differs from what it was when anything was counted since.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The text that Prometheus reads, with what others know.
     ///
     /// # Errors
     /// When the encoder fails, which a test shows it does not.
-    pub fn render(
-        &self,
-        gauges: &Gauges,
-        agents: &[AgentView],
-        process: &ProcessFigures,
-    ) -> Result<String, Error> {
-        let scraped = self.scraped.lock();
-        scraped.set(gauges);
-        scraped.set_agents(agents);
-        scraped.set_process(process);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn render(&self, known_elsewhere: Vec<Family>) -> Result<String, Error> {
+        let others = known_elsewhere.into_iter().filter(|family| !family.samples.is_empty());
+        let mut families = self.registry.gather();
+        families.extend(others.map(Family::into_proto));
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families)
+    }
+
+    /// Last of all: who sees the new figure finds what it stands for.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -12,10 +12,12 @@ mod waiting;
 mod wire;
 
 mod connections;
+mod contract;
 mod dashboard;
 mod edges;
 mod floors;
 mod forwarding;
+mod front_door;
 mod hangups;
 mod lifecycle;
 mod operator;

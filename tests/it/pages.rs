@@ -373,7 +373,8 @@ fn client_tokens_open_the_proxy_name_the_client_and_go_no_further() {
     assert_eq!(sidecar.ask(asked).status(), 200);
     assert_eq!(upstream.received()[0].field("authorization"), None);
     until("the request counts as hers", || {
-        let agent = &sidecar.status()["agents"][0];
+        let status = ask("GET", "/status").field("Authorization", "Bearer token-of-alice");
+        let agent = &sidecar.ask(status).json()["agents"][0];
         (agent["name"] == "alice" && agent["requests"] == 1).then_some(())
     });
 }

@@ -1,7 +1,7 @@
 //! The forms that a sign of life takes, by what the client's parser expects on that path.
 
 use super::boundary::{LineEnd, Seen};
-use crate::http::Head;
+use crate::http::{Head, path};
 use crate::telemetry::metrics::SignKind;
 use serde::Serialize;
 
@@ -27,13 +27,13 @@ impl Form {
     /// What is spoken on the path of this request.
     #[must_use]
     pub fn of(head: &Head) -> Form {
-        let path = head.path().trim_end_matches('/');
-        let path = path.strip_prefix("/v1").unwrap_or(path);
-        match path {
-            "/chat/completions" => Form::Chat,
-            "/completions" => Form::Completions,
-            "/messages" => Form::Messages,
-            "/responses" => {
+        let segments = path::segments(head.path());
+        let segments: Vec<&str> = segments.iter().map(String::as_str).skip_while(|s| *s == "v1").collect();
+        match segments.as_slice() {
+            ["chat", "completions"] => Form::Chat,
+            ["completions"] => Form::Completions,
+            ["messages"] => Form::Messages,
+            ["responses"] => {
                 let is_codex = |name| head.field(name).is_some_and(starts_with_codex);
                 Form::Responses { counts_events: is_codex("user-agent") || is_codex("originator") }
             }
