@@ -274,6 +274,7 @@ fn a_refusal_is_still_absorbed_after_an_early_200() {
     refused.request();
     early_200(&mut client, 1);
     refused.send(wire::json(429, &[("retry-after", "0.3")], REFUSAL));
+    drop(refused);
     answered.request();
     answered.send([SSE_HEAD.as_bytes(), &wire::chunk("data: 1\n\n"), LAST_CHUNK.as_bytes()].concat());
     assert_eq!(next_of_upstream(&mut client).as_deref(), Some("data: 1\n\n"));
