@@ -24,7 +24,7 @@ use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::CaFileError;
+use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
@@ -120,6 +120,17 @@ impl StartError {
     pub fn is_of_configuration(&self) -> bool {
         matches!(self, StartError::CaFile(_) | StartError::StateFile(..))
     }
+}
+
+/// What would keep a sidecar of this configuration from starting, as far as it can be tried beside one that runs: its
+/// ports and its threads are not.
+#[must_use]
+pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
+    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let state = config.state_file.as_ref().map_or(Ok(()), |path| {
+        StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
+    });
+    [certificates, state].into_iter().filter_map(Result::err).collect()
 }
 
 impl Sidecar {
