@@ -175,12 +175,13 @@ impl Turns {
             return self.ahead(waiting.map_or(0, |client| client.jobs.len()));
         }
         // It comes again: some of its client's jobs, and for its first turn some of the clients, are behind it.
-        let own = waiting.map_or(0, |client| client.jobs.range(..Order { arrived, serial: 0 }).count());
+        let own =
+            waiting.map_or(0, |client| client.jobs.range(..=Order { arrived, serial: u64::MAX }).count());
         let turn = waiting.filter(|client| client.served).map_or(arrived, |client| client.turn.since);
         if own > 0 {
             return self.ahead(own);
         }
-        self.returned.len() + self.ring.range(..Turn { since: turn, serial: 0 }).count()
+        self.returned.len() + self.ring.range(..=Turn { since: turn, serial: u64::MAX }).count()
     }
 
     /// How many jobs go before a client's job with `own` of its own before it: each other client's first own + 1.

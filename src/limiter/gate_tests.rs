@@ -414,6 +414,7 @@ fn a_client_that_gave_up_and_asks_again_has_the_place_that_it_had() {
     let early = story.candidate(Priority::Normal, "impatient", "m");
     let (id, came) = (early.id, story.now);
     assert!(matches!(story.gate.offer(early.clone(), id, story.now), Offered::Queued));
+    story.pass(0.1);
     let others: Vec<_> =
         (0..5).map(|number| story.queue(Priority::Normal, &format!("other {number}"), "m")).collect();
     story.pass(20.0);
