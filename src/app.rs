@@ -22,7 +22,7 @@ use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::CaFileError;
+use crate::upstream::trust::CaFileError;
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};

@@ -12,11 +12,12 @@ use crate::published::Published;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent;
 use crate::upstream::cancel::{Call, Traffic};
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
 use crate::upstream::retry::{self, Allowance, Failure};
+use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl Forwarder {
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
-        let call = Call::begin(hangup.clone());
+        let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
         }
@@ -262,7 +263,7 @@ impl Forwarder {
         let (outcome, message) = match failure {
             Failure::ClientGone => return job.abandon(),
             _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
-            Failure::Connect => {
+            Failure::Connect | Failure::Untrusted => {
                 (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
             }
             Failure::Stale | Failure::Broken => {
