@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig, Reloaded};
-use crate::control::{Control, Refusal, limiter_settings};
+use crate::control::{Control, Refusal};
 use crate::dispatch::state_file::StateFile;
 use crate::dispatch::thread::{Command, Limiter, LimiterHandle, Parts};
 use crate::downstream::body_memory::BodyBudget;
@@ -14,6 +14,7 @@ use crate::front::listen::{self, InheritedListeners};
 use crate::lifecycle::{self, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
@@ -42,6 +43,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 
 /// How much of `drain_timeout` is kept for telling those who are left, at most.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long an event loop may take to answer; it answers within milliseconds while it turns.
+const LOOP_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A sidecar that runs.
 pub struct Sidecar {
@@ -136,12 +140,13 @@ impl Sidecar {
         config: Config,
         clock: Clock,
     ) -> Result<Sidecar, StartError> {
-        let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, inherited, count| {
-            listen::open(address, inherited, count).map_err(|e| StartError::Listen(address, e))
+        let cores = available_parallelism().map_or(1, usize::from);
+        let listening = |port, inherited, count| {
+            let addresses = config.listen.host.addresses(port);
+            listen::open(&addresses, inherited, count).map_err(|(address, e)| StartError::Listen(address, e))
         };
-        let api = listening(config.listen.address(), inherited.api, loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), inherited.metrics, 1)?;
+        let api = listening(config.listen.port, inherited.api, cores)?;
+        let metrics_door = listening(config.listen.metrics_port, inherited.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -153,11 +158,11 @@ impl Sidecar {
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let (fronts, threads) = (Threads::default(), Threads::default());
-        let gate = Gate::new(limiter_settings(&config), clock.now());
+        let gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
         let agents = Agents::new(&config.agents, clock.now());
         let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
-        let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
+        let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
         let forwarder = Arc::new(
@@ -206,6 +211,7 @@ impl Sidecar {
             overview: overview.clone(),
             readiness: readiness.clone(),
             admin,
+            admission: Admission::default(),
             clock,
         };
         let intake = Arc::new(Intake::new(IntakeParts {
@@ -222,10 +228,12 @@ impl Sidecar {
 
         let mut loops = Vec::new();
         let mut event_loops = Vec::new();
-        let mut metrics_door = Some(metrics_door);
-        for listener in api {
-            let mut ports = vec![(listener, Port::Api)];
-            ports.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Port::Metrics)));
+        let mut listeners: Vec<Vec<(TcpListener, Port)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (i, listener) in api.into_iter().enumerate() {
+            listeners[i % cores].push((listener, Port::Api));
+        }
+        listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
+        for ports in listeners {
             let (event_loop, handle) =
                 EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
             event_loops.push(event_loop);
@@ -298,14 +306,18 @@ impl Sidecar {
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self, loaded: &Config) -> Result<Reloaded, Refusal> {
         self.control.reload(loaded)
     }
 
-    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    /// Asks whether the limiter and the event loops answer. What asks does not keep the limiter alive, and finds a sidecar
+    /// well that is ending.
     pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
-        let control = Arc::downgrade(&self.control);
-        move || control.upgrade().is_none_or(|control| control.answers())
+        let (control, loops) = (Arc::downgrade(&self.control), self.loops.clone());
+        move || {
+            control.upgrade().is_none_or(|control| control.answers())
+                && loops.iter().all(|event_loop| event_loop.answers(LOOP_ANSWERS))
+        }
     }
 
     /// Counts a reload in the metrics.
@@ -370,7 +382,7 @@ fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, StartError> {
 /// As many client connections as there are descriptors, each worker's upstream connection set aside.
 fn most_connections(config: &Config) -> usize {
     let descriptors = lifecycle::raise_descriptor_limit();
-    let upstream = config.upstream.max_in_flight + config.passthrough.max_in_flight;
+    let upstream = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let most = descriptors.saturating_sub(OTHER_DESCRIPTORS + upstream).max(descriptors / 4);
     if most < config.front.max_connections {
         log::warn!(

@@ -18,7 +18,7 @@ pub enum Outcome {
     QueueFull,
     /// The request was queued and had to make room for a more urgent one.
     Displaced,
-    /// The upstream was silent for longer than `request_timeout`.
+    /// The upstream was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     UpstreamTimeout,
     /// The upstream refused the connection, could not be found, failed in TLS or sent a broken answer.
     UpstreamBroken,

@@ -59,6 +59,9 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
     match config::load(path, environment) {
         Ok(loaded) => {
             print!("{}", config::render_effective(&loaded.config));
+            for way in config::ways_out(&loaded.config) {
+                println!("# {way}");
+            }
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -84,6 +87,9 @@ impl Service {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
+        }
+        for way in config::ways_out(&loaded.config) {
+            log::info!("{way}");
         }
         let sidecar = Sidecar::start_on(inherited, loaded.config, self.clock)?;
         let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;
@@ -123,7 +129,7 @@ impl Service {
         for warning in &loaded.warnings {
             log::warn!("reload: {warning}");
         }
-        let result = sidecar.reload(loaded.config);
+        let result = sidecar.reload(&loaded.config);
         sidecar.count_reload(result.is_ok());
         let reloaded = match result {
             Ok(reloaded) => reloaded,

@@ -21,21 +21,12 @@ pub(super) enum Raw {
     Untyped(String),
     List(Vec<Raw>),
     /// Only on the way out, in what `--check` shows.
-    Secret(Secret),
+    Secret {
+        shown: String,
+        exposed: Secret,
+    },
     /// In the order given, duplicates included.
     Map(Vec<(String, Raw)>),
-}
-
-impl From<u16> for Raw {
-    fn from(number: u16) -> Raw {
-        Raw::Whole(number.into())
-    }
-}
-
-impl From<u32> for Raw {
-    fn from(number: u32) -> Raw {
-        Raw::Whole(number.into())
-    }
 }
 
 /// All values that were given, by key.
@@ -55,6 +46,11 @@ const MAX_NODES: usize = 100_000;
 /// Reads a whole document.
 pub(super) fn read<'de, D: Deserializer<'de>>(document: D) -> Result<Raw, D::Error> {
     Node { left: &Cell::new(MAX_NODES) }.deserialize(document)
+}
+
+/// Reads YAML text that holds one value.
+pub(super) fn parse(text: &str) -> Result<Raw, serde_yaml::Error> {
+    read(serde_yaml::Deserializer::from_str(text))
 }
 
 /// One node of a document, and how many more the document may have.

@@ -9,6 +9,7 @@ pub mod framing;
 mod head;
 pub mod headers;
 mod malformed;
+pub mod path;
 mod reply;
 pub mod request;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub(crate) mod samples;
 mod scan;
 pub mod server;
 mod target;
+mod timed;
 pub mod write;
 
 pub use framing::{Bounds, Malformed, Progress, RequestReader, Step};

@@ -37,7 +37,7 @@ pub struct Asset {
 }
 
 /// All files of the dashboard, the page first.
-pub const ASSETS: [Asset; 6] = [
+pub const ASSETS: [Asset; 7] = [
     Asset {
         path: "/api/dashboard",
         content_type: "text/html; charset=utf-8",
@@ -51,6 +51,7 @@ pub const ASSETS: [Asset; 6] = [
         content_type: JS,
         body: include_str!("dashboard/settings.js"),
     },
+    Asset { path: "/api/dashboard/stream.js", content_type: JS, body: include_str!("dashboard/stream.js") },
     Asset { path: "/api/dashboard/texts.js", content_type: JS, body: include_str!("dashboard/texts.js") },
 ];
 

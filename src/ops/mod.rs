@@ -8,15 +8,17 @@
 //! operator ─▶ pages ─▶ admin ─▶ control
 //! ```
 
-pub mod admin;
 pub mod admin_thread;
+pub mod admission;
 pub mod dashboard;
+mod guesses;
 pub mod heartbeat;
 pub mod history;
 pub mod overview;
 pub mod page;
 pub mod page_request;
 pub mod pages;
+pub mod paths;
 pub mod readiness;
 pub mod show;
 pub mod status;

@@ -51,7 +51,7 @@ pub enum UpstreamError {
     Status(u16),
     /// No connection: refused, unknown name, TLS.
     Connect,
-    /// It was silent for longer than `request_timeout`.
+    /// It was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     Timeout,
     /// Its answer broke off or was no HTTP.
     Broken,

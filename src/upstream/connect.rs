@@ -1,16 +1,17 @@
 //! The way from a URL to a connection: look the name up, dial, through the proxy where there is one, and shake hands.
 
 use crate::clock::{Clock, Moment};
-use crate::config::{Proxies, Proxy};
+use crate::config::{OutboundProxy, ProxyUrl};
 use crate::upstream::cancel;
 use crate::upstream::dial::{Dialling, dial};
 use crate::upstream::names::Names;
 use crate::upstream::reason::{Kind, Reason};
 use crate::upstream::tcp::Tcp;
 use crate::upstream::tls::Tls;
-use crate::upstream::transport::{Connection, Wire};
+use crate::upstream::transport::Connection;
 use crate::upstream::trust::Trusted;
 use crate::upstream::tunnel;
+use crate::upstream::wire::Wire;
 use rustls::ClientConfig;
 use std::fmt;
 use std::net::TcpStream;
@@ -24,7 +25,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Sh
 /// Makes connections for ureq.
 pub(super) struct UpstreamConnector {
     names: Names,
-    proxies: Proxies,
+    proxy: OutboundProxy,
     trusted: Trusted,
     /// Made with the first TLS connection: reading the system's certificates takes time that a start does not have.
     tls: OnceLock<Arc<ClientConfig>>,
@@ -36,12 +37,12 @@ pub(super) struct UpstreamConnector {
 impl UpstreamConnector {
     /// A connector with an empty memory of names.
     pub(super) fn new(
-        proxies: Proxies,
+        proxy: OutboundProxy,
         trusted: Trusted,
         silence: Duration,
         clock: Clock,
     ) -> UpstreamConnector {
-        UpstreamConnector { names: Names::new(clock), proxies, trusted, tls: OnceLock::new(), silence, clock }
+        UpstreamConnector { names: Names::new(clock), proxy, trusted, tls: OnceLock::new(), silence, clock }
     }
 
     fn tls_config(&self) -> Result<Arc<ClientConfig>, Reason> {
@@ -94,33 +95,36 @@ impl Connector<()> for UpstreamConnector {
         let is_tls = details.needs_tls();
         let host = details.uri.host().unwrap_or_default();
         let port = details.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let proxy = self.proxies.before(is_tls, host, port);
+        let proxy = self.proxy.before(is_tls, host, port);
 
         let dialling = Arc::new(Dialling::default());
         let handle: Arc<dyn ShutdownHandle> = dialling.clone();
         watch(Arc::downgrade(&handle))?;
         let stream = match proxy {
             None => self.reach(host, port, until, &dialling),
-            Some(Proxy { host, port, .. }) => self.reach(host, *port, until, &dialling),
+            Some(proxy) => self.reach(proxy.base().host(), proxy.base().port(), until, &dialling),
         };
         let stream = stream.map_err(|reason| in_context(reason, host, port, proxy))?;
-        let mut tcp = Tcp::new(stream, !is_tls, self.silence, self.clock)?;
+        let is_plain = !is_tls && proxy.is_none_or(|proxy| !proxy.base().is_https());
+        let mut tcp = Tcp::new(stream, is_plain, self.silence, self.clock)?;
         let socket: Arc<dyn ShutdownHandle> = tcp.socket().clone();
         watch(Arc::downgrade(&socket))?;
         tcp.until(until);
+        let mut wire: Box<dyn Wire> = Box::new(tcp);
         if let Some(proxy) = proxy {
-            tunnel::open(&mut tcp, proxy, host, port)?;
+            if proxy.base().is_https() {
+                wire = Box::new(Tls::connect(self.tls_config()?, proxy.base().host(), wire)?);
+            }
+            tunnel::open(&mut wire, proxy, host, port)?;
         }
-        let wire = if is_tls {
-            Wire::Tls(Box::new(Tls::connect(self.tls_config()?, host, tcp)?))
-        } else {
-            Wire::Plain(tcp)
-        };
-        Ok(Some(Connection::new(wire, self.clock)))
+        if is_tls {
+            wire = Box::new(Tls::connect(self.tls_config()?, host, wire)?);
+        }
+        Ok(Some(Connection::new(wire, is_tls, self.clock)))
     }
 }
 
-fn in_context(reason: Reason, host: &str, port: u16, proxy: Option<&Proxy>) -> Reason {
+fn in_context(reason: Reason, host: &str, port: u16, proxy: Option<&ProxyUrl>) -> Reason {
     let text = match proxy {
         Some(proxy) => format!("no connection to the proxy {proxy}: {}", reason.text),
         None => format!("no connection to {host}:{port}: {}", reason.text),

@@ -22,5 +22,6 @@ mod tls;
 mod transport;
 pub mod trust;
 mod tunnel;
+mod wire;
 pub mod worker;
 mod x509;

@@ -82,7 +82,7 @@ impl Tcp {
         &self.socket
     }
 
-    /// Reads and writes from now on fail with [`ErrorKind::WouldBlock`] at this moment.
+    /// Reads and writes from now on fail with [`ErrorKind::WouldBlock`] at this moment; what is there is read even then.
     pub(super) fn until(&mut self, until: Moment) {
         self.until = until;
     }
@@ -94,8 +94,7 @@ impl Tcp {
         self.unwritable.is_none() && matches!(nothing, Err(rustix::io::Errno::AGAIN))
     }
 
-    /// Reads what is there without waiting.
-    pub(super) fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+    fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
         Ok(recv(&self.socket.stream, into, RecvFlags::DONTWAIT)?.0)
     }
 

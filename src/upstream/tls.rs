@@ -1,23 +1,28 @@
 //! TLS over a connection to the upstream, with an end that is only clean when the upstream said so.
 
+use crate::clock::Moment;
 use crate::upstream::reason::{Kind, Reason};
 use crate::upstream::tcp::Tcp;
 use crate::upstream::trust::Refused;
+use crate::upstream::wire::Wire;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage};
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-/// A TLS session and the connection under it.
-#[derive(Debug)]
+/// A TLS session and what carries it.
 pub(super) struct Tls {
     session: ClientConnection,
-    tcp: Tcp,
+    under: Box<dyn Wire>,
 }
 
 impl Tls {
-    /// Shakes hands with `host`, within the time that `tcp` has.
-    pub(super) fn connect(config: Arc<ClientConfig>, host: &str, mut tcp: Tcp) -> Result<Tls, Reason> {
+    /// Shakes hands with `host`, within the time that the connection has.
+    pub(super) fn connect(
+        config: Arc<ClientConfig>,
+        host: &str,
+        mut under: Box<dyn Wire>,
+    ) -> Result<Tls, Reason> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Reason::new(Kind::Connect, format!("{host} is not a name that a certificate can have"))
@@ -26,48 +31,43 @@ impl Tls {
             Reason::new(Kind::Connect, format!("TLS cannot be used with {host}: {error}"))
         })?;
         while session.is_handshaking() {
-            match session.complete_io(&mut tcp) {
+            match session.complete_io(&mut under) {
                 Ok(_) => {}
                 Err(error) => return Err(handshake_failure(host, &error)),
             }
         }
-        Ok(Tls { session, tcp })
-    }
-
-    /// The connection under it.
-    pub(super) fn tcp(&mut self) -> &mut Tcp {
-        &mut self.tcp
-    }
-
-    /// Whether another request may be sent: nothing is left to read but what TLS itself sends, such as tickets.
-    pub(super) fn is_quiet(&mut self) -> bool {
-        loop {
-            match self.session.process_new_packets() {
-                Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
-                _ => return false,
-            }
-            if self.tcp.is_quiet() {
-                return true;
-            }
-            if !matches!(self.session.read_tls(&mut WithoutWaiting(&self.tcp)), Ok(1..)) {
-                return false;
-            }
-        }
+        Ok(Tls { session, under })
     }
 
     fn send_records(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            self.session.write_tls(&mut self.tcp)?;
+            self.session.write_tls(&mut self.under)?;
         }
         Ok(())
     }
 }
 
-struct WithoutWaiting<'a>(&'a Tcp);
+impl Wire for Tls {
+    fn tcp(&mut self) -> &mut Tcp {
+        self.under.tcp()
+    }
 
-impl Read for WithoutWaiting<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read_now(into)
+    /// What TLS itself sends, such as tickets, may still have to be read.
+    fn is_quiet(&mut self) -> bool {
+        // Reads what is there without waiting.
+        self.tcp().until(Moment::ZERO);
+        loop {
+            match self.session.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
+                _ => return false,
+            }
+            if self.under.is_quiet() {
+                return true;
+            }
+            if !matches!(self.session.read_tls(&mut self.under), Ok(1..)) {
+                return false;
+            }
+        }
     }
 }
 
@@ -91,7 +91,7 @@ impl Read for Tls {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            self.session.read_tls(&mut self.tcp)?;
+            self.session.read_tls(&mut self.under)?;
             let processed = self.session.process_new_packets();
             // A broken record is answered with an alert, a key update with another one.
             self.send_records()?;

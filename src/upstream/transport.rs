@@ -5,54 +5,19 @@ use crate::clock::{Clock, Moment};
 use crate::upstream::buffers::{Gathering, MAX_ANSWER_HEAD};
 use crate::upstream::cancel;
 use crate::upstream::reason::{Kind, Reason};
-use crate::upstream::tcp::{KEEPALIVE_AFTER, Tcp};
-use crate::upstream::tls::Tls;
+use crate::upstream::tcp::KEEPALIVE_AFTER;
+use crate::upstream::wire::Wire;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-/// What carries the bytes.
-pub(super) enum Wire {
-    Plain(Tcp),
-    Tls(Box<Tls>),
-}
-
-impl Wire {
-    fn tcp(&mut self) -> &mut Tcp {
-        match self {
-            Wire::Plain(tcp) => tcp,
-            Wire::Tls(tls) => tls.tcp(),
-        }
-    }
-
-    fn is_quiet(&mut self) -> bool {
-        match self {
-            Wire::Plain(tcp) => tcp.is_quiet(),
-            Wire::Tls(tls) => tls.is_quiet(),
-        }
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Wire::Plain(tcp) => tcp.read(into),
-            Wire::Tls(tls) => tls.read(into),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Wire::Plain(tcp) => tcp.write_all(bytes),
-            Wire::Tls(tls) => tls.write_all(bytes),
-        }
-    }
-}
-
 /// A connection with its buffers, at rest in the pool or in use by one call.
 pub(super) struct Connection {
-    wire: Wire,
+    wire: Box<dyn Wire>,
+    is_tls: bool,
     buffers: Gathering,
     clock: Clock,
     is_resting: bool,
@@ -71,9 +36,9 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// A connection that is ready for its first request.
-    pub(super) fn new(wire: Wire, clock: Clock) -> Connection {
+    pub(super) fn new(wire: Box<dyn Wire>, is_tls: bool, clock: Clock) -> Connection {
         let (buffers, sent_at) = (Gathering::default(), Moment::ZERO);
-        Connection { wire, buffers, clock, is_resting: true, used: false, sent_at, head_bytes: 0 }
+        Connection { wire, is_tls, buffers, clock, is_resting: true, used: false, sent_at, head_bytes: 0 }
     }
 
     fn send(&mut self, timeout: NextTimeout) -> Result<(), ureq::Error> {
@@ -158,7 +123,7 @@ impl Transport for Connection {
     }
 
     fn is_tls(&self) -> bool {
-        matches!(self.wire, Wire::Tls(_))
+        self.is_tls
     }
 }
 

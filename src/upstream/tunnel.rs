@@ -1,6 +1,6 @@
 //! A tunnel through an HTTP proxy (RFC 9110 §9.3.6).
 
-use crate::config::Proxy;
+use crate::config::ProxyUrl;
 use crate::upstream::reason::{Kind, Reason};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ const MAX_FIELDS: usize = 64;
 /// When it refuses, says something else, or breaks off.
 pub(super) fn open(
     stream: &mut (impl Read + Write),
-    proxy: &Proxy,
+    proxy: &ProxyUrl,
     host: &str,
     port: u16,
 ) -> Result<(), Reason> {
@@ -45,9 +45,9 @@ pub(super) fn open(
     }
 }
 
-fn ask(proxy: &Proxy, host: &str, port: u16) -> Vec<u8> {
+fn ask(proxy: &ProxyUrl, host: &str, port: u16) -> Vec<u8> {
     let mut ask = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
-    if let Some(credentials) = &proxy.credentials {
+    if let Some(credentials) = proxy.credentials() {
         let encoded = BASE64_STANDARD.encode(credentials.expose());
         ask.push_str(&format!("Proxy-Authorization: Basic {encoded}\r\n"));
     }
@@ -57,7 +57,7 @@ fn ask(proxy: &Proxy, host: &str, port: u16) -> Vec<u8> {
 
 /// What the proxy's answer means; `None` while it is not complete. The head of a 2xx is followed by what the upstream
 /// sends, which speaks only when spoken to.
-fn judge(head: &[u8], proxy: &Proxy, host: &str, port: u16) -> Option<Result<(), Reason>> {
+fn judge(head: &[u8], proxy: &ProxyUrl, host: &str, port: u16) -> Option<Result<(), Reason>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let refused = |text: String| Some(Err(Reason::new(Kind::Connect, text)));
@@ -66,7 +66,7 @@ fn judge(head: &[u8], proxy: &Proxy, host: &str, port: u16) -> Option<Result<(),
         Ok(httparse::Status::Complete(length)) => match response.code.unwrap_or_default() {
             200..300 if length == head.len() => Some(Ok(())),
             407 => refused(format!(
-                "the proxy {proxy} wants a user and a password (407): give them in the URL of outbound_proxy or of the environment's variable, http://USER:PASSWORD@{proxy}"
+                "the proxy {proxy} wants a user and a password (407): give them in the URL of outbound_proxy or of the environment's variable, http://USER:PASSWORD@HOST:PORT"
             )),
             code @ 300.. => {
                 let reason: String = response
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn opened(answer: &'static [u8]) -> (Result<(), String>, String) {
-        let proxy = Proxy::parse("http://user:secret@p:3128").unwrap();
+        let proxy = ProxyUrl::parse("http://user:secret@p:3128").unwrap();
         let mut results = Vec::new();
         for piece in [1, 7, 1024] {
             let mut stream = Scripted { answer, asked: Vec::new(), piece };

@@ -12,7 +12,7 @@ use crate::published::Published;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
-use crate::upstream::agent;
+use crate::upstream::agent::{self, AgentSettings};
 use crate::upstream::cancel::{Call, Traffic};
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
@@ -66,7 +66,7 @@ impl Forwarder {
         journal: Arc<Journal>,
         clock: Clock,
     ) -> Result<Forwarder, CaFileError> {
-        let agent = RwLock::new(agent::agent(&live.snapshot(), clock)?);
+        let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
         let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
         Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
     }
@@ -270,9 +270,10 @@ impl Forwarder {
                 (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
             }
             Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
-            Failure::Timeout => {
-                (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout")
-            }
+            Failure::Timeout => (
+                Outcome::UpstreamTimeout,
+                "the upstream was silent for longer than first_byte_timeout or stream_idle_timeout allows",
+            ),
             Failure::Unsendable => {
                 (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded")
             }

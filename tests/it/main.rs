@@ -15,6 +15,7 @@ mod dashboard;
 mod edges;
 mod floors;
 mod forwarding;
+mod front_door;
 mod hangups;
 mod lifecycle;
 mod operator;

@@ -244,7 +244,7 @@ fn interim_answers_without_an_end_and_heads_that_drip_are_given_up() {
     let unused = Upstream::start();
     let sidecar = Sidecar::with(&unused, |c| {
         c.upstream.url = base(&dripping.url);
-        c.upstream.timeout = Duration::from_secs(1);
+        c.upstream.first_byte_timeout = Duration::from_secs(1);
     });
     sidecar.ask(chat("a")).assert_error(504, "UpstreamTimeout");
 }
