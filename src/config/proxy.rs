@@ -31,6 +31,8 @@ impl ProxyUrl {
         if !base.path().is_empty() {
             return Err("has a path");
         }
+        // With its port written out, so that a proxy is the same however its port was given.
+        let base = BaseUrl::parse(&format!("{scheme}://{}:{}", base.host(), base.port()))?;
         let userinfo = userinfo.filter(|userinfo| !userinfo.is_empty());
         if userinfo.is_some_and(|userinfo| !userinfo.bytes().all(|b| b.is_ascii_graphic())) {
             return Err("has a blank or a letter that is not percent-encoded in its user or password");
@@ -104,8 +106,8 @@ mod tests {
                 "http://user:pass word@host",
                 "has a blank or a letter that is not percent-encoded in its user or password",
             ),
-            ("http://", "is no URL"),
-            ("user:secret@", "is no URL"),
+            ("http://", "is not a URL"),
+            ("user:secret@", "is not a URL"),
         ] {
             assert_eq!(ProxyUrl::parse(text), Err(reason), "{text}");
         }

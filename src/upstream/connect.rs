@@ -104,7 +104,7 @@ impl Connector<()> for UpstreamConnector {
             None => self.reach(host, port, until, &dialling),
             Some(proxy) => self.reach(proxy.base().host(), proxy.base().port(), until, &dialling),
         };
-        let stream = stream.map_err(|reason| in_context(reason, host, port, proxy))?;
+        let stream = stream.map_err(|reason| in_context(&reason, host, port, proxy))?;
         let is_plain = !is_tls && proxy.is_none_or(|proxy| !proxy.base().is_https());
         let mut tcp = Tcp::new(stream, is_plain, self.silence, self.clock)?;
         let socket: Arc<dyn ShutdownHandle> = tcp.socket().clone();
@@ -124,7 +124,7 @@ impl Connector<()> for UpstreamConnector {
     }
 }
 
-fn in_context(reason: Reason, host: &str, port: u16, proxy: Option<&ProxyUrl>) -> Reason {
+fn in_context(reason: &Reason, host: &str, port: u16, proxy: Option<&ProxyUrl>) -> Reason {
     let text = match proxy {
         Some(proxy) => format!("no connection to the proxy {proxy}: {}", reason.text),
         None => format!("no connection to {host}:{port}: {}", reason.text),
