@@ -103,14 +103,23 @@ pub struct BucketStats {
     pub capacity: f64,
     /// Tokens that a minute adds.
     pub rate_per_minute: f64,
+    /// Places of the window that were free then: a token without a place cannot be used.
+    pub free: u32,
+    /// When the window's other places come back, and how many of them at each moment.
+    pub returns: [(Moment, u32); RETURNS],
 }
 
+/// In how many steps the window's places come back as a snapshot shows it.
+pub const RETURNS: usize = 8;
+
 impl BucketStats {
-    /// Tokens at `now`, if nothing was taken since.
+    /// Tokens that can be used at `now`, if nothing was taken since.
     #[must_use]
     pub fn tokens_at(&self, now: Moment) -> f64 {
         let grown = self.tokens + now.since(self.at).as_secs_f64() * self.rate_per_minute / 60.0;
-        grown.min(self.capacity)
+        let returned = self.returns.iter().filter(|&&(at, _)| at <= now).map(|&(_, count)| count);
+        let places = returned.fold(self.free, u32::saturating_add);
+        grown.min(self.capacity).min(f64::from(places))
     }
 
     /// The bucket as it is at `now`, if nothing was taken since.
