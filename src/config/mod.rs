@@ -67,7 +67,7 @@ pub use live::{Held, LiveConfig, Reloaded, reload};
 pub use log::{Log, LogFormat};
 pub use no_proxy::NoProxy;
 pub use notice::{Faults, Notice};
-pub use outbound::{OutboundProxy, Proxies, ways_out};
+pub use outbound::{OutboundProxy, Proxies};
 pub use passthrough::Passthrough;
 pub(crate) use placeholder::is_placeholder;
 pub use proxy::ProxyUrl;

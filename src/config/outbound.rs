@@ -5,7 +5,7 @@ use super::no_proxy::{NoProxy, is_loopback};
 use super::placeholder;
 use super::proxy::ProxyUrl;
 use super::raw::Raw;
-use super::{BaseUrl, Config};
+use super::url::BaseUrl;
 
 /// How connections to the upstreams leave this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +32,13 @@ impl OutboundProxy {
         };
         proxy.filter(|_| !is_loopback(host))
     }
-}
 
-/// Which upstreams are reached through which proxy, in words; empty where none is.
-#[must_use]
-pub fn ways_out(config: &Config) -> Vec<String> {
-    let upstreams = std::iter::once(&config.upstream.url).chain(&config.passthrough.url);
-    let way = |url: &BaseUrl| {
-        let proxy = config.upstream.outbound_proxy.before(url.is_https(), url.host(), url.port())?;
+    /// Through which proxy an upstream is reached, in words; `None` where through none.
+    #[must_use]
+    pub fn way_to(&self, url: &BaseUrl) -> Option<String> {
+        let proxy = self.before(url.is_https(), url.host(), url.port())?;
         Some(format!("{url} is reached through the proxy {proxy}"))
-    };
-    upstreams.filter_map(way).collect()
+    }
 }
 
 /// The proxies that the environment names.

@@ -164,8 +164,8 @@ fn an_answer_that_comes_before_the_request_is_out_is_read_and_judged() {
                 _ => until("the sidecar gives up", || is_closed(&socket).then_some(())),
             }
         });
-        let sidecar = upstream.sidecar();
         for size in [100_000, 3_000_000, 12_000_000] {
+            let sidecar = upstream.sidecar();
             let content = format!(r#"{{"model":"nvidia/m","x":"{}"}}"#, "x".repeat(size));
             let answer = sidecar.ask(ask("POST", "/v1/chat/completions").body(content));
             assert_eq!((answer.status(), answer.text().as_str()), (status, "{\"early\":1}"), "{ends} {size}");
