@@ -139,7 +139,7 @@ fn read_ages(text: &str, clock: &Clock) -> io::Result<Vec<(Duration, u32)>> {
         let (at, count) = line.split_once(' ')?;
         let (secs, millis) = at.split_once('.')?;
         let at = Duration::from_secs(secs.parse().ok()?)
-            + Duration::from_millis(millis.parse::<u16>().ok()?.into());
+            .saturating_add(Duration::from_millis(millis.parse::<u16>().ok()?.into()));
         // A clock that was set back leaves stamps of the future: they count from now.
         let age = now.saturating_sub(at);
         (age < MEMORY).then_some((age, count.parse().ok()?))

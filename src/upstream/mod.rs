@@ -12,6 +12,7 @@ mod buffers;
 pub mod cancel;
 mod connect;
 mod dial;
+pub mod early;
 pub mod forward;
 mod names;
 pub mod reason;
