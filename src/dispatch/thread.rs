@@ -259,11 +259,10 @@ impl Limiter {
                     let _ = answer.send(evicted.is_some());
                     if let Some(mut job) = evicted {
                         job.end_wait(now);
-                        job.refuse(
-                            Outcome::Displaced,
-                            "an operator removed this request from the queue",
-                            None,
-                        );
+                        // An SDK would bring it back otherwise.
+                        let never_again = [("x-should-retry", "false".to_owned())];
+                        let message = "an operator removed this request from the queue";
+                        job.refuse_with(Outcome::Removed, message, None, &never_again);
                     }
                 }
                 Command::Reconfigure(settings, answer) => {

@@ -237,6 +237,7 @@ impl Job {
         let answer = ErrorAnswer {
             outcome,
             message,
+            path: self.head.path(),
             retry_after,
             request_id: &self.facts.request_id,
             extra_fields: &extra_fields,

@@ -172,6 +172,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
+            path: "",
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -213,6 +214,7 @@ impl Intake {
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
+            path: head.path(),
             retry_after: None,
             request_id: &request_id,
             extra_fields: &fields,
