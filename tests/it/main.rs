@@ -23,6 +23,7 @@ mod lifecycle;
 mod operator;
 mod pages;
 mod peers;
+mod places;
 mod queue;
 mod refusals;
 mod retries;
