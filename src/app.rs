@@ -19,15 +19,15 @@ use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
+use crate::ops::state::Sources;
 use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::CaFileError;
+use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
@@ -122,6 +122,17 @@ impl StartError {
     }
 }
 
+/// What would keep a sidecar of this configuration from starting, as far as it can be tried beside one that runs: its
+/// ports and its threads are not.
+#[must_use]
+pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
+    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let state = config.state_file.as_ref().map_or(Ok(()), |path| {
+        StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
+    });
+    [certificates, state].into_iter().filter_map(Result::err).collect()
+}
+
 impl Sidecar {
     /// Builds all parts, binds the ports and starts the threads.
     ///
@@ -194,18 +205,17 @@ impl Sidecar {
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
         let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
-        let overview = Arc::new(Overview {
+        let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            board,
+            snapshot: board,
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            history: Mutex::default(),
             draining: draining.clone(),
             clock,
-        });
+        }));
         let pages = Pages {
             live: live.clone(),
             overview: overview.clone(),

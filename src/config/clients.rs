@@ -19,7 +19,7 @@ const MAX_HOST: usize = 253;
 /// Who may use the sidecar.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Clients {
-    /// `client_tokens`: name → bearer token, all distinct; empty lets everyone in.
+    /// `client_tokens`: name → bearer token, all distinct; empty lets anyone in.
     pub tokens: BTreeMap<String, Secret>,
     /// `cors_origins`, lower-case: browser origins that may call; empty means the local ones, `*` all.
     pub cors_origins: Vec<String>,

@@ -1,7 +1,8 @@
 //! Where the sidecar listens.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use super::key::Reload::Restart;
 use super::key::Variable::{Own, Short};
@@ -68,6 +69,19 @@ impl<A: Into<IpAddr>> From<A> for ListenHost {
     }
 }
 
+impl FromStr for ListenHost {
+    type Err = AddrParseError;
+
+    /// Reads `localhost` or an IP address, an IPv6 one with or without brackets.
+    fn from_str(text: &str) -> Result<ListenHost, AddrParseError> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Ok(ListenHost::Localhost);
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        bare.parse().map(ListenHost::Address)
+    }
+}
+
 /// `localhost` or an IP address.
 struct Host;
 
@@ -76,13 +90,8 @@ impl Kind for Host {
 
     fn read(&self, given: &Raw) -> Result<ListenHost, Misfit> {
         let text = as_text(given).unwrap_or_default();
-        if text.eq_ignore_ascii_case("localhost") {
-            return Ok(ListenHost::Localhost);
-        }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map(ListenHost::Address).map_err(|_| {
-            Misfit::wrong_type(given, "localhost or an IP address, such as 127.0.0.1 or 0.0.0.0")
-        })
+        let needs = "localhost or an IP address, such as 127.0.0.1 or 0.0.0.0";
+        text.parse().map_err(|_| Misfit::wrong_type(given, needs))
     }
 
     fn show(&self, value: &ListenHost) -> Raw {

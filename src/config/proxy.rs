@@ -148,8 +148,8 @@ mod tests {
                 "http://user:pass word@host",
                 "has a blank or a letter that is not percent-encoded in its user or password",
             ),
-            ("http://", "is no URL"),
-            ("user:secret@", "is no URL"),
+            ("http://", "is not a URL"),
+            ("user:secret@", "is not a URL"),
         ] {
             assert_eq!(ProxyUrl::parse(text), Err(reason), "{text}");
         }

@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Raw::Text(name) => name,
                 Raw::Whole(number) => number.to_string(),
                 Raw::Bool(flag) => flag.to_string(),
-                _ => return Err(A::Error::custom("a key is no plain text")),
+                _ => return Err(A::Error::custom("a key is not plain text")),
             };
             map.push((name, value));
         }

@@ -125,7 +125,7 @@ fn advice(config: &Config, input: &mut Input) {
         input.warn("passthrough_api_key", "has no effect without passthrough_url", "set both or none");
     }
     if !config.listen.host.is_loopback() && config.clients.tokens.is_empty() {
-        let problem = format!("is `{}`, where everyone who reaches it spends the quota", config.listen.host);
+        let problem = format!("is `{}`, where anyone who can reach it spends the quota", config.listen.host);
         input.warn("listen_host", problem, "set client_tokens");
     }
     if limiter.retreat.min_rpm > limiter.rate_rpm {

@@ -12,6 +12,10 @@ use super::url::BaseUrl;
 /// The base URL of an upstream.
 pub(super) struct Url;
 
+/// What a base URL is copied with by mistake; every request would go to such a path below it.
+const ENDPOINTS: [&str; 6] =
+    ["/chat/completions", "/completions", "/embeddings", "/messages", "/responses", "/models"];
+
 impl Kind for Url {
     type Value = BaseUrl;
 
@@ -20,8 +24,15 @@ impl Kind for Url {
         let Some(text) = as_text(given) else {
             return Err(Misfit::new(format!("is {}, which is not a URL", shown(given)), remedy));
         };
-        BaseUrl::parse(text)
-            .map_err(|problem| Misfit::new(format!("is {}, which {problem}", shown_url(text)), remedy))
+        let url = BaseUrl::parse(text)
+            .map_err(|problem| Misfit::new(format!("is {}, which {problem}", shown_url(text)), remedy))?;
+        match ENDPOINTS.iter().find(|endpoint| url.path().ends_with(*endpoint)) {
+            Some(endpoint) => Err(Misfit::new(
+                format!("is {}, which ends in the endpoint {endpoint}", shown_url(text)),
+                "give what comes before it; a request brings its own path",
+            )),
+            None => Ok(url),
+        }
     }
 
     fn show(&self, value: &BaseUrl) -> Raw {

@@ -63,6 +63,24 @@ impl StateFile {
         Ok(state)
     }
 
+    /// Whether [`open`](StateFile::open) would succeed; the journal of a sidecar that is running stays as it is.
+    ///
+    /// # Errors
+    /// As [`open`](StateFile::open), but for a file that is in use.
+    pub fn check(path: &Path, clock: Clock) -> io::Result<()> {
+        let path = resolve(path)?;
+        let now = Instants { wall: clock.unix(), boot: None };
+        let written = match read(&path)? {
+            Some(bytes) if state_lines::read(&bytes, &now, MEMORY) == Found::Foreign => Err(foreign()),
+            Some(_) => options().open(&path).map(drop),
+            None => {
+                let probe = with_suffix(&path, ".check");
+                File::create(&probe).and_then(|_| fs::remove_file(&probe))
+            }
+        };
+        written.or_else(|error| if is_of_the_disk(&error) { Ok(()) } else { Err(error) })
+    }
+
     /// What was read at the start, once: how long ago how many tickets were granted.
     pub fn take_restored(&mut self) -> Vec<(Duration, u32)> {
         std::mem::take(&mut self.restored)
@@ -123,10 +141,7 @@ impl StateFile {
                 );
                 Ok(sent)
             }
-            Found::Foreign => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a state file of nvidia-sidecar; move it away",
-            )),
+            Found::Foreign => Err(foreign()),
         }
     }
 
@@ -171,8 +186,9 @@ impl StateFile {
             // Whoever has it open keeps it.
             lock(&options().open(&self.path)?)?;
         }
-        let mut file = options().create(true).truncate(true).open(&beside)?;
+        let mut file = options().create(true).open(&beside)?;
         lock(&file)?;
+        file.set_len(0)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
@@ -241,6 +257,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+fn foreign() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a state file of nvidia-sidecar; move it away")
 }
 
 /// Whether the disk is to blame, which may mend, and not the configuration.
@@ -317,6 +337,7 @@ mod tests {
     fn a_file_that_is_not_ours_is_left_alone() {
         let scratch = Scratch::new("foreign");
         fs::write(scratch.file(), "precious\n").unwrap();
+        assert!(StateFile::check(&scratch.file(), Clock::start()).is_err());
         assert_eq!(scratch.open().unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(fs::read_to_string(scratch.file()).unwrap(), "precious\n");
     }
@@ -347,6 +368,21 @@ mod tests {
             1,
             "the second one began with the first one's memory and was not told of it"
         );
+    }
+
+    #[test]
+    fn a_check_changes_nothing_and_finds_what_the_start_would() {
+        let (scratch, clock) = (Scratch::new("checked"), Clock::start());
+        StateFile::check(&scratch.file(), clock).unwrap();
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
+        let mut running = scratch.open().unwrap();
+        StateFile::check(&scratch.file(), clock).unwrap();
+        running.record(3, Vec::new);
+        drop(running);
+        assert_eq!(scratch.remembered(), 3);
+        for path in [scratch.file().join("below-a-file"), scratch.0.clone()] {
+            assert!(StateFile::check(&path, clock).is_err(), "{}", path.display());
+        }
     }
 
     #[test]

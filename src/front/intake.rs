@@ -151,7 +151,7 @@ impl Intake {
         let request_id = identity::new_request_id();
         self.parts.journal.close(&Record::of_no_request(
             &request_id,
-            &peer.to_canonical().to_string(),
+            &peer.to_canonical().to_string().into(),
             outcome,
         ));
         ErrorAnswer {
@@ -187,7 +187,7 @@ impl Intake {
     fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>, keep: bool) -> Vec<u8> {
         let outcome = Outcome::Invalid(denied.status);
         let request_id = identity::request_id(head);
-        let peer = from.peer.to_canonical().to_string();
+        let peer = from.peer.to_canonical().to_string().into();
         self.parts.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
         let mut fields: Vec<(&str, String)> = Vec::new();
         if denied.status == 401 {

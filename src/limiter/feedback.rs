@@ -66,7 +66,7 @@ impl<J> Gate<J> {
         self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
-            self.window.sent(ticket.id, ticket.granted_at, now);
+            self.quota.sent(ticket, now);
         }
         if !flight.answered {
             self.probe_lost(&flight.model, ticket.id, now);
@@ -120,7 +120,7 @@ impl<J> Gate<J> {
             return;
         };
         flight.sent_at = Some(at);
-        self.window.sent(ticket.id, ticket.granted_at, at);
+        self.quota.sent(ticket, at);
         self.key.probe_sent(ticket.id, at);
         if let Some(model) = self.models.get_mut(&flight.model) {
             model.hold.probe_sent(ticket.id, at);
@@ -135,9 +135,7 @@ impl<J> Gate<J> {
         flight.sent_at = Some(now);
         flight.answered = true;
         let model = flight.model.clone();
-        if self.window.unsent(ticket.id, ticket.granted_at) {
-            self.bucket.put_back();
-        }
+        self.quota.give_back(ticket);
         self.probe_lost(&model, ticket.id, now);
     }
 
@@ -164,8 +162,8 @@ impl<J> Gate<J> {
         }
         if let Some((_, round_trip)) = self.lesson.pending.filter(|&(heard, _)| answer.sent_at >= heard) {
             self.lesson.pending = None;
-            self.lesson.learned = Some((now, self.window.travel()));
-            self.window.learn_travel(round_trip, now);
+            self.lesson.learned = Some((now, self.quota.window().travel()));
+            self.quota.window_mut().learn_travel(round_trip, now);
         }
         self.sample(false, answer);
     }
@@ -200,7 +198,8 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
-        let full = self.window.used(answer.now) as f64 >= f64::from(self.window.limit()) * EDGE;
+        let full =
+            self.quota.window().used(answer.now) as f64 >= f64::from(self.quota.window().limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {
@@ -211,7 +210,7 @@ impl<J> Gate<J> {
     /// One answer that tells something about the key.
     fn sample(&mut self, refused: bool, answer: &Answer) {
         let now = answer.now;
-        let sent = u32::try_from(self.window.used(now)).unwrap_or(u32::MAX);
+        let sent = u32::try_from(self.quota.window().used(now)).unwrap_or(u32::MAX);
         let granted =
             sent.saturating_sub(self.retreat.refused_within(self.settings.window, now) + u32::from(refused));
         let was = self.retreat.state();
@@ -221,7 +220,7 @@ impl<J> Gate<J> {
             if let Some((at, before)) = self.lesson.learned.take()
                 && now.since(at) < LESSON_ON_TRIAL
             {
-                self.window.restore_travel(before);
+                self.quota.window_mut().restore_travel(before);
             }
         }
         self.changed(change, now);
@@ -249,7 +248,9 @@ impl<J> Gate<J> {
         let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_values().collect();
         parked.sort_unstable_by_key(|&key| self.store.get(key).map(|waiting| waiting.order));
         // They waited for the model: what the bucket gained meanwhile is no licence for a burst at it.
-        self.bucket.press(!parked.is_empty(), now);
+        if !parked.is_empty() {
+            self.quota.forfeit_burst(now);
+        }
         for key in parked {
             self.line_up(key, now);
         }

@@ -105,23 +105,7 @@ fn status(refusal: &Refusal) -> u16 {
 
 fn queue(control: &Control) -> Page {
     match control.waiting(LISTED) {
-        Ok(jobs) => {
-            let jobs: Vec<Value> = jobs
-                .iter()
-                .map(|job| {
-                    json!({
-                        "id": job.id.to_string(),
-                        "agent": &*job.client,
-                        "priority": job.priority.as_str(),
-                        "model": job.model.as_deref(),
-                        "waited_seconds": job.waited.as_secs_f64(),
-                        "position": job.position,
-                        "estimate_seconds": job.eta.as_secs_f64(),
-                    })
-                })
-                .collect();
-            Page::json(200, &json!({ "waiting": jobs }))
-        }
+        Ok(jobs) => Page::json(200, &json!({ "waiting": jobs })),
         Err(refusal) => Page::refusal(status(&refusal), &refusal.to_string()),
     }
 }

@@ -201,7 +201,7 @@ mod tests {
             config.clients.tokens.insert("bob".into(), Secret::new("bob-token"));
         });
         assert!(!may(PageKind::Admin, &local, "127.0.0.1", &tokens), "client_tokens are set");
-        let open = with(|config| config.listen.host = "0.0.0.0".parse().unwrap());
+        let open = with(|config| config.listen.host = std::net::Ipv4Addr::UNSPECIFIED.into());
         assert!(!may(PageKind::Admin, &local, "127.0.0.1", &open), "listen_host is beyond loopback");
     }
 

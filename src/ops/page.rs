@@ -6,6 +6,7 @@ use crate::http::error::delay_seconds;
 use crate::http::write::local_answer;
 use crate::outcome::Outcome;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// What a page answers.
@@ -75,8 +76,8 @@ impl Page {
 }
 
 /// `page`, where the method is one that it has.
-pub fn only(allowed: bool, page: impl FnOnce() -> Page) -> Page {
-    if allowed { page() } else { method_not_allowed() }
+pub fn only<P: Into<Arc<Page>>>(allowed: bool, page: impl FnOnce() -> P) -> Arc<Page> {
+    if allowed { page().into() } else { method_not_allowed().into() }
 }
 
 /// The answer to a method that a page does not have.

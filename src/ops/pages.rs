@@ -7,14 +7,13 @@ use crate::downstream::source::Source;
 use crate::http::{Head, Request};
 use crate::ops::admin_thread::AdminThread;
 use crate::ops::admission::Admission;
-use crate::ops::dashboard::{self, CONTENT_SECURITY_POLICY};
+use crate::ops::assets::{self, CONTENT_SECURITY_POLICY};
 use crate::ops::heartbeat;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, method_not_allowed, only};
 use crate::ops::page_request::PageRequest;
 use crate::ops::paths::PageKind;
 use crate::ops::readiness::Readiness;
-use crate::telemetry::metrics::CONTENT_TYPE;
 use std::sync::Arc;
 
 /// What becomes of a request for a page.
@@ -72,9 +71,9 @@ impl Pages {
     pub fn reply(&self, kind: PageKind, request: Request, source: &Source<'_>, now: Moment) -> Reply {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
-        let page = match kind {
+        let page: Arc<Page> = match kind {
             PageKind::Health => only(reads, || self.overview.health(now)),
-            PageKind::Metrics => only(reads, || self.metrics(now)),
+            PageKind::Metrics => only(reads, || self.overview.metrics(now)),
             PageKind::Ready if reads => {
                 return self.later(request, source, |request| self.readiness.ask(request));
             }
@@ -82,21 +81,21 @@ impl Pages {
                 if self.overview.may_watch() {
                     return Reply::Watch(STREAM_HEAD.into());
                 }
-                Page::refusal(503, "too many viewers")
+                Page::refusal(503, "too many viewers").into()
             }
-            PageKind::Ready | PageKind::Stream => method_not_allowed(),
+            PageKind::Ready | PageKind::Stream => method_not_allowed().into(),
             PageKind::Status => only(reads, || self.overview.status(now)),
             PageKind::History => only(reads, || self.overview.history()),
             PageKind::Asset => only(reads, || asset(head.path())),
-            PageKind::Heartbeat => heartbeat::page(&request, self.overview.journal(), now),
+            PageKind::Heartbeat => heartbeat::page(&request, &self.overview.sources().journal, now).into(),
             PageKind::Queue | PageKind::Admin => {
                 return self.later(request, source, |request| self.admin.take(request));
             }
-            PageKind::Root => Page::new(302, "text/plain", "").with("location", "/api/dashboard"),
+            PageKind::Root => Page::new(302, "text/plain", "").with("location", "/api/dashboard").into(),
             PageKind::Unknown if source.port == Port::Metrics => {
-                Page::refusal(404, "this port serves /metrics and /health")
+                Page::refusal(404, "this port serves /metrics and /health").into()
             }
-            PageKind::Unknown => Page::refusal(404, "there is no such page; the API is under /v1"),
+            PageKind::Unknown => Page::refusal(404, "there is no such page; the API is under /v1").into(),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
         Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
@@ -106,20 +105,10 @@ impl Pages {
         to(PageRequest::new(request, source, self.clock));
         Reply::Later
     }
-
-    fn metrics(&self, now: Moment) -> Page {
-        match self.overview.metrics(now) {
-            Ok(text) => Page::new(200, CONTENT_TYPE, text),
-            Err(error) => {
-                log::error!("the metrics cannot be written: {error}");
-                Page::refusal(500, "the metrics cannot be written")
-            }
-        }
-    }
 }
 
 fn asset(path: &str) -> Page {
-    match dashboard::asset(path) {
+    match assets::asset(path) {
         Some(asset) => Page::new(200, asset.content_type, asset.body)
             .with("content-security-policy", CONTENT_SECURITY_POLICY)
             .with("x-content-type-options", "nosniff")

@@ -11,6 +11,7 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod contract;
 mod dashboard;
 mod edges;
 mod floors;

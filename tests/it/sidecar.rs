@@ -129,5 +129,6 @@ pub(crate) fn silence_of_at_most(config: &mut Config, silence: Duration) {
 /// Tickets: so many now, and the next one far away.
 pub(crate) fn scarce(config: &mut Config, tickets: u32) {
     config.limiter.rate_rpm = tickets;
+    config.limiter.urgent_reserve = 0;
     config.limiter.bucket_capacity = tickets;
 }
