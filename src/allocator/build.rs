@@ -2,6 +2,7 @@
 
 use std::env;
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script its target in the environment")]
 fn main() {
     println!("cargo:rerun-if-changed=src/allocator");
     let target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();

@@ -164,7 +164,7 @@ mod tests {
         ] {
             match read(&bytes, &now, MEMORY) {
                 Found::Damaged(sent) | Found::Sent(sent) => {
-                    assert_eq!(sent.len(), counts, "{}", bytes.escape_ascii())
+                    assert_eq!(sent.len(), counts, "{}", bytes.escape_ascii());
                 }
                 Found::Foreign => panic!("{} is foreign", bytes.escape_ascii()),
             }
