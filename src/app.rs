@@ -15,6 +15,7 @@ use crate::lifecycle::{self, Stopping, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
 use crate::ops::admission::Admission;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
@@ -208,7 +209,7 @@ impl Sidecar {
         let open = OpenConnections::default();
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            snapshot: board,
+            snapshot: board.clone(),
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
@@ -217,8 +218,10 @@ impl Sidecar {
             stopping: stopping.clone(),
             clock,
         }));
+        let listing = Listing::open(control.clone(), board, clock, &threads).map_err(StartError::System)?;
         let pages = Pages {
             live: live.clone(),
+            listing,
             overview: overview.clone(),
             readiness: readiness.clone(),
             admin,
@@ -256,8 +259,8 @@ impl Sidecar {
         let (shown_to, show_control) = (loops.clone(), control.clone());
         let show_viewers = move |event| command_all(&shown_to, &LoopCommand::Show(event));
         let watched = Arc::downgrade(&readiness);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            threads.spawn(name.into(), run).map_err(StartError::System)
+        let spawn = |name: &str, run: Box<dyn Fn() + Send>| {
+            threads.spawn_lasting(name.into(), run).map_err(StartError::System)
         };
         let dead = Arc::new(AtomicBool::new(false));
         let limiter_died = dead.clone();
@@ -273,7 +276,7 @@ impl Sidecar {
         spawn(
             "show",
             Box::new(move || {
-                show::run(&overview, &show_control, show_viewers, &show_ends);
+                show::run(&overview, &show_control, &show_viewers, &show_ends);
             }),
         )?;
         for (i, event_loop) in event_loops.into_iter().enumerate() {

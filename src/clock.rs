@@ -143,4 +143,13 @@ mod tests {
         }
         assert_eq!(duration_from_secs_f64(f64::INFINITY), LONGEST);
     }
+
+    #[test]
+    fn sums_of_times_from_outside_do_not_overflow() {
+        let longest = duration_from_secs_f64(f64::MAX);
+        assert_eq!([longest; 1000].into_iter().sum::<Duration>(), longest * 1000);
+        let clock = Clock::start();
+        assert!(clock.instant(clock.now() + longest) > clock.instant(clock.now()));
+        assert!(clock.instant(Moment::NEVER) + longest > clock.instant(Moment::NEVER));
+    }
 }

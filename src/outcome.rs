@@ -151,7 +151,9 @@ const fn invalid_code(status: u16) -> &'static str {
         413 => "body_too_large",
         417 => "expectation_failed",
         431 => "head_too_large",
+        500 => "internal_error",
         501 => "not_implemented",
+        503 => "unavailable",
         505 => "http_version_not_supported",
         _ => "malformed_request",
     }

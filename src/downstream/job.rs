@@ -6,9 +6,11 @@
 use crate::clock::Moment;
 use crate::downstream::access::cors_fields;
 use crate::downstream::body_memory::BodyShare;
+use crate::downstream::keepalive::{Begun, Early, ErrorFrame};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::Head;
-use crate::http::error::ErrorAnswer;
+use crate::http::error::{ErrorAnswer, delay_seconds};
+use crate::http::write::chunk_into;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
@@ -36,6 +38,8 @@ pub struct Job {
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
     pub upstream: UpstreamAttempt,
+    /// The 200 that the client got while it waited.
+    early: Option<Early>,
     responder: Responder,
     journal: Arc<Journal>,
 }
@@ -62,6 +66,8 @@ pub struct Facts {
     pub arrived: Moment,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
+    /// Its client may get an early 200, so the answer must not come compressed.
+    pub is_kept_alive: bool,
 }
 
 /// Which of the two upstreams a request goes to.
@@ -122,6 +128,7 @@ impl Job {
             attempts: 0,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
+            early: None,
             responder,
             journal,
         }
@@ -155,6 +162,21 @@ impl Job {
     pub fn end_wait(&mut self, now: Moment) {
         self.queued += now.since(self.waiting_since);
         self.waiting_since = now;
+        self.responder.link.note_queued(self.queued);
+    }
+
+    /// The holder is about to pass an answer on: no early 200 is sent from here on. `None` for a request that is not
+    /// kept alive.
+    pub fn begin_answer(&mut self) -> Option<Begun> {
+        let begun = self.responder.link.begin_answer();
+        self.early = begun.and_then(|begun| begun.early);
+        begun
+    }
+
+    /// Ends an early 200 with an error that the upstream's answer amounts to; the log says `outcome`.
+    pub fn end_early(mut self, outcome: Outcome, error: &ErrorFrame) {
+        let unsent = self.end_signs();
+        self.end_with_frame(outcome, error, unsent);
     }
 
     /// Answers with an error of the sidecar's own.
@@ -176,6 +198,7 @@ impl Job {
     /// The answer has been written: gives the connection back and closes the books.
     pub fn settle(mut self, outcome: Outcome, next: AfterAnswer) {
         self.responder.settled = true;
+        self.end_signs();
         // First, because the client may send its next request at once.
         self.responder.link.give_back(next, self.responder.leftover);
         self.close_books(outcome);
@@ -193,7 +216,13 @@ impl Job {
         retry_after: Option<Duration>,
         fields: &[(&str, String)],
     ) {
+        let unsent = self.end_signs();
         let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
+        if self.early.is_some() && outcome != Outcome::ClientGone {
+            let retry_after = retry_after.map(delay_seconds);
+            let error = ErrorFrame::own(outcome, message).with_retry_after(retry_after);
+            return self.end_with_frame(outcome, &error, unsent);
+        }
         self.close_books(outcome);
         self.responder.settled = true;
         if outcome == Outcome::ClientGone {
@@ -216,6 +245,24 @@ impl Job {
         }
         .to_bytes(self.journal.wall());
         self.responder.link.give_back_with(answer, AfterAnswer::keep_if(keep));
+    }
+
+    /// The end of the signs of life; returns what must be written before anything else.
+    fn end_signs(&mut self) -> Vec<u8> {
+        let ended = self.responder.link.end_signs();
+        self.early = self.early.or(ended.early);
+        ended.unsent
+    }
+
+    /// The frame and then the end without a last chunk: a clean end would pass for success.
+    fn end_with_frame(&mut self, outcome: Outcome, error: &ErrorFrame, mut answer: Vec<u8>) {
+        self.close_books(outcome);
+        self.responder.settled = true;
+        if let Some(early) = self.early {
+            let frame = if early.is_stream { error.to_event(early.form) } else { error.to_json(early.form) };
+            chunk_into(&mut answer, &frame);
+        }
+        self.responder.link.give_back_with(answer, AfterAnswer::Close);
     }
 
     /// The fields that every answer to this request gets: what a limited one went through, and for a browser's page the
@@ -249,6 +296,7 @@ impl Job {
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
             upstream_error: self.upstream.error,
+            early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
     }
 }

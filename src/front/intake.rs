@@ -7,6 +7,8 @@ use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
 use crate::downstream::identity;
 use crate::downstream::job::{Body, Facts, Job, Responder};
+use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
+use crate::downstream::link::{Link, Sign};
 use crate::downstream::source::Source;
 use crate::front::route;
 use crate::http::error::ErrorAnswer;
@@ -52,6 +54,8 @@ pub enum Handled {
     Lent {
         /// The id of its job; `None` for a page that is not a job.
         job: Option<u64>,
+        /// When to look whether a sign of life is due; never for a request that is not kept alive.
+        look_at: Moment,
     },
 }
 
@@ -147,6 +151,17 @@ impl Intake {
         self.parts.limiter.command(Command::Cancel(job));
     }
 
+    /// Sends the client of a job a sign of life if one is due.
+    pub(super) fn give_sign(&self, link: &Link, now: Moment) -> Sign {
+        let sign = link.give_sign(&self.parts.clock, now);
+        if let Sign::Next(_, sent) = sign
+            && let Some(kind) = sent.sign
+        {
+            self.parts.journal.metrics().signed(kind, sent.is_first, sent.is_early);
+        }
+        sign
+    }
+
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
@@ -230,7 +245,7 @@ impl Intake {
             LetIn::Page(kind) => {
                 return match self.parts.pages.reply(kind, request, from, now) {
                     Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
-                    Reply::Later => Handled::Lent { job: None },
+                    Reply::Later => Handled::Lent { job: None, look_at: Moment::NEVER },
                     Reply::Watch(head) => Handled::Watch { head },
                 };
             }
@@ -245,6 +260,12 @@ impl Intake {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let class = route::classify(&head, &body, &config);
+        let plan = Plan::of(&head, class.wanted, class.asked_model.as_deref(), &config.keepalive);
+        let mut wait = route::patience(&head, config.limiter.queue.timeout);
+        if plan.is_none() {
+            // It hangs up after so much silence, and nothing can be said to it meanwhile.
+            wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
+        }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
         let facts = Facts {
             id,
@@ -256,8 +277,10 @@ impl Intake {
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
-            deadline: now + route::patience(&head, config.limiter.queue.timeout),
+            deadline: now + wait,
+            is_kept_alive: plan.is_some(),
         };
+        let look_at = keep_alive(plan, &facts, &head, from.link);
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
@@ -275,8 +298,23 @@ impl Intake {
                 }
             }
         }
-        Handled::Lent { job: Some(id) }
+        Handled::Lent { job: Some(id), look_at }
     }
+}
+
+/// Keeps the client of a request alive by `plan`; returns when to look whether a sign is due.
+fn keep_alive(plan: Option<Plan>, facts: &Facts, head: &Head, link: &Link) -> Moment {
+    let Some(plan) = plan else { return Moment::NEVER };
+    let opening = Opening {
+        request_id: facts.request_id.clone(),
+        page: facts.page.clone(),
+        is_limited: facts.route == Route::Limited,
+        persists: head.keep_alive() && link.may_persist(),
+    };
+    let kept = KeptAlive::new(plan, opening, facts.arrived);
+    let look_at = kept.look_at(facts.arrived);
+    link.keep_alive(kept);
+    look_at
 }
 
 /// Takes the gateway's prefix off the model's name, in place.

@@ -17,6 +17,7 @@ pub mod gauges;
 mod guesses;
 pub mod heartbeat;
 pub mod history;
+pub mod listing;
 pub mod overview;
 pub mod page;
 pub mod page_request;

@@ -9,6 +9,7 @@ use crate::ops::admin_thread::AdminThread;
 use crate::ops::admission::Admission;
 use crate::ops::assets::{self, CONTENT_SECURITY_POLICY};
 use crate::ops::heartbeat;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, method_not_allowed, only};
 use crate::ops::page_request::PageRequest;
@@ -34,6 +35,8 @@ pub struct Pages {
     pub overview: Arc<Overview>,
     /// Readiness and its probe.
     pub readiness: Arc<Readiness>,
+    /// What waits.
+    pub listing: Listing,
     /// Where operators' changes are made.
     pub admin: AdminThread,
     /// Who may see and change what.
@@ -88,7 +91,8 @@ impl Pages {
             PageKind::History => only(reads, || self.overview.history()),
             PageKind::Asset => only(reads, || asset(head.path())),
             PageKind::Heartbeat => heartbeat::page(&request, &self.overview.sources().journal, now).into(),
-            PageKind::Queue | PageKind::Admin => {
+            PageKind::Queue => return self.later(request, source, |request| self.listing.ask(request)),
+            PageKind::Admin => {
                 return self.later(request, source, |request| self.admin.take(request));
             }
             PageKind::Root => Page::new(302, "text/plain", "").with("location", "/api/dashboard").into(),

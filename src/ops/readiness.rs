@@ -86,7 +86,7 @@ impl Readiness {
         (readiness, prober)
     }
 
-    /// Answers an page_request, after a probe where nothing recent speaks for the upstream.
+    /// Answers a question, after a probe where nothing recent speaks for the upstream.
     pub fn ask(&self, page_request: PageRequest) {
         if self.is_fresh() {
             return page_request.answer(&self.page());
@@ -216,14 +216,14 @@ impl Ready {
     }
 }
 
-/// The prober's end: one probe answers everybody who asked meanwhile.
+/// The prober's end: one probe answers all who asked meanwhile.
 pub struct Prober {
     questions: Receiver<Option<PageRequest>>,
 }
 
 impl Prober {
-    /// Probes when asked, until nobody can ask any more.
-    pub fn run(self, readiness: &std::sync::Weak<Readiness>) {
+    /// Probes when asked, until no question can come any more.
+    pub fn run(&self, readiness: &std::sync::Weak<Readiness>) {
         while let Ok(first) = self.questions.recv() {
             let Some(readiness) = readiness.upgrade() else { return };
             if !readiness.is_fresh() {

@@ -337,4 +337,27 @@ mod tests {
         let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();
         assert_eq!(names, [("editor", "team", 0), ("writer", "night", 1), (OTHER, OTHER, 1)]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_heartbeat_at_no_moment_makes_a_figure_that_is_not_finite(
+            beats in proptest::collection::vec((proptest::option::of(0..=u64::MAX), proptest::num::f64::ANY, 0..=u64::MAX), 1..8),
+            looked_at in 0..=u64::MAX,
+        ) {
+            let mut agents = agents();
+            for (pending, seconds, at) in beats {
+                let stagnation = Some(crate::clock::duration_from_secs_f64(seconds));
+                let at = Moment::from_nanos(at);
+                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                see(&mut agents, "writer", &answered(), at);
+                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                for now in [at, Moment::from_nanos(looked_at), Moment::NEVER] {
+                    for view in agents.view(now) {
+                        proptest::prop_assert!(view.stagnation_seconds.is_none_or(f64::is_finite), "{view:?}");
+                        proptest::prop_assert!(view.response_seconds.is_none_or(f64::is_finite), "{view:?}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod cancel;
+pub mod early;
 pub mod forward;
 pub mod relay;
 pub mod resolver;

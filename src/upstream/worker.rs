@@ -4,6 +4,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::dispatch::permit::{Dispatch, Permit};
 use crate::downstream::job::Job;
+use crate::downstream::keepalive::upstream_error;
 use crate::http::error::delay_seconds;
 use crate::lifecycle::Stopping;
 use crate::limiter::admission::{Report, Scope, Verdict};
@@ -15,6 +16,7 @@ use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
 use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::cancel::{Call, Traffic};
+use crate::upstream::early;
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
 use crate::upstream::retry::{self, Allowance, Failure};
@@ -23,7 +25,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use ureq::http::{Request, Response, StatusCode, header};
+use ureq::http::response::Parts;
+use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
@@ -153,7 +156,12 @@ impl Forwarder {
         let unsendable = |_| (Failure::Unsendable, Traffic::default());
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
-        let request = forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        let mut request =
+            forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        if job.facts.is_kept_alive {
+            // A compressed answer could not be announced any more.
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
@@ -200,7 +208,7 @@ impl Forwarder {
     fn judge(&self, job: Job, mut permit: Permit, mut arrived: Arrived) {
         let status = arrived.response.status().as_u16();
         let prefix =
-            if matches!(status, 429 | 503) { read_prefix(&mut arrived.response) } else { Vec::new() };
+            if matches!(status, 429 | 503) { read_prefix(arrived.response.body_mut()) } else { Vec::new() };
         let refused = retry::refusal(status, &prefix);
         let retry_after = header(&arrived.response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
@@ -228,18 +236,29 @@ impl Forwarder {
     fn deliver(&self, mut job: Job, arrived: Arrived, prefix: Vec<u8>, permit: Option<Permit>) {
         // The request cannot be sent again from here on.
         job.body = None;
+        let begun = job.begin_answer();
+        let early = begun.and_then(|begun| begun.early);
+        if let Some(early) = early {
+            self.journal.metrics().answered_early(arrived.answered_at.since(early.at));
+        }
         let Arrived { response, call, .. } = arrived;
         let mut fields = job.own_fields();
         match header(&response, "x-request-id") {
+            // It has been told already.
+            _ if early.is_some() => {}
             // What the client is told is what the log says.
             Some(id) => job.facts.request_id = String::from_utf8_lossy(id).into_owned(),
             None => fields.push(("x-request-id", job.facts.request_id.clone())),
         }
         if job.facts.route == Route::Limited && response.status().as_u16() == 429 {
-            fields.push(("retry-after", self.retry_after(&response).to_string()));
+            fields.push(("retry-after", self.retry_after(response.headers()).to_string()));
         }
         let (parts, body) = response.into_parts();
-        let answer = Answer { parts, prefix, rest: body.into_reader(), fields };
+        if early.is_some_and(|early| !early::continues(early, &parts)) {
+            return self.end_early(job, &parts, prefix, body, (call, permit));
+        }
+        let stream = begun.and_then(|begun| early::follow(begun, &parts));
+        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
         drop(call);
@@ -250,11 +269,32 @@ impl Forwarder {
         job.settle(outcome, next);
     }
 
+    /// Ends an early 200 with the error that the upstream's answer amounts to.
+    fn end_early(
+        &self,
+        job: Job,
+        parts: &Parts,
+        mut content: Vec<u8>,
+        mut body: Body,
+        held: (Call, Option<Permit>),
+    ) {
+        let status = parts.status.as_u16();
+        if status >= 400 && content.is_empty() {
+            content = read_prefix(&mut body);
+        }
+        let retry_after = (status == 429).then(|| self.retry_after(&parts.headers));
+        let error = upstream_error(status, early::content_type(&parts.headers), &content);
+        drop((body, held));
+        let outcome = if status >= 400 { Outcome::Answered(status) } else { Outcome::UpstreamBroken };
+        job.end_early(outcome, &error.with_retry_after(retry_after));
+    }
+
     /// Whole seconds until a client whose 429 could not be kept from it should try again: what the upstream says, or
     /// the sidecar's own estimate, at most a minute.
-    fn retry_after(&self, response: &Response<Body>) -> u64 {
-        let told = header(response, header::RETRY_AFTER.as_str())
-            .and_then(|value| retry::retry_after(value, self.clock.wall()));
+    fn retry_after(&self, answer: &HeaderMap) -> u64 {
+        let told = answer
+            .get(header::RETRY_AFTER)
+            .and_then(|value| retry::retry_after(value.as_bytes(), self.clock.wall()));
         let wait = told.unwrap_or_else(|| self.snapshot.read().expected_wait());
         delay_seconds(wait).min(MAX_RETRY_AFTER_SECS)
     }
@@ -309,15 +349,15 @@ fn run(
     }
 }
 
-fn read_prefix(response: &mut Response<Body>) -> Vec<u8> {
+fn read_prefix(body: &mut Body) -> Vec<u8> {
     let mut prefix = Vec::new();
     // What cannot be read now fails again, and visibly, when the answer is relayed.
-    let _ = response.body_mut().as_reader().take(JUDGED_BYTES).read_to_end(&mut prefix);
+    let _ = body.as_reader().take(JUDGED_BYTES).read_to_end(&mut prefix);
     prefix
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a [u8]> {
-    response.headers().get(name).map(ureq::http::HeaderValue::as_bytes)
+    response.headers().get(name).map(HeaderValue::as_bytes)
 }
 
 fn verdict(status: u16, refused: Option<Scope>, retry_after: Option<Duration>) -> Verdict {

@@ -49,7 +49,7 @@ fn assert_kept(contract: &str, found: &BTreeSet<String>) {
 /// A sidecar of which every part has something to show: agents, a model on hold, a request that waits.
 fn busy(upstream: &Upstream) -> Sidecar {
     let sidecar = Sidecar::with(upstream, |c| {
-        scarce(c, 3);
+        scarce(c, 2);
         c.upstream.max_attempts = 1;
         c.agents = vec![agent("planner", Duration::from_secs(600))];
     });

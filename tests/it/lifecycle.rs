@@ -2,7 +2,7 @@
 
 use crate::ask::{chat, models};
 use crate::client::Client;
-use crate::patience::{PATIENCE, now};
+use crate::patience::{PATIENCE, now, until};
 use crate::process::{Place, Process, run};
 use crate::sidecar::{Sidecar, scarce};
 use crate::upstream::{Held, Upstream};
@@ -288,6 +288,30 @@ fn check_prints_every_key_and_masks_secrets() {
 }
 
 #[test]
+fn check_is_as_strict_as_the_start_and_leaves_files_as_they_are() {
+    let place = Place::new();
+    let foreign = place.file("foreign");
+    fs::write(&foreign, "precious\n").unwrap();
+    let foreign = foreign.to_str().unwrap();
+    for (line, parts) in [
+        (format!("state_file: {foreign}"), vec!["state_file", foreign, "not a state file"]),
+        ("state_file: /nonexistent/state".into(), vec!["state_file", "/nonexistent/state"]),
+        (format!("upstream_ca_file: {foreign}"), vec!["upstream_ca_file", foreign]),
+        ("upstream_ca_file: /nonexistent/ca.pem".into(), vec!["upstream_ca_file", "/nonexistent/ca.pem"]),
+        ("upstream_url: https://h/v1/chat/completions".into(), vec!["upstream_url", "/chat/completions"]),
+    ] {
+        let path = place.configure(&line);
+        for arguments in [&["--check", "--config"][..], &["--config"]] {
+            let output = run(&[arguments, &[path.to_str().unwrap()]].concat(), &[]);
+            assert_eq!(output.status.code(), Some(2), "{line}");
+            let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(parts.iter().all(|part| told.contains(part)), "{line}: {told}");
+        }
+    }
+    assert_eq!(fs::read_to_string(foreign).unwrap(), "precious\n");
+}
+
+#[test]
 fn a_wrong_configuration_is_status_2_and_names_file_key_and_value() {
     let place = Place::new();
     let path = place.configure("request_timeout: soon");
@@ -385,14 +409,19 @@ fn a_signal_that_follows_the_first_at_once_is_the_same_one_and_users_signals_are
 fn a_second_signal_ends_the_process_at_once() {
     let (upstream, place) = (Upstream::start(), Place::new());
     let mut process = Process::start(&place.configure(&before(&upstream, "drain_timeout: 600")));
-    let held = upstream.hold();
-    let _client = process.begin(chat("a"));
-    held.request();
-    let ended = crate::patience::until("the process ends", || {
-        process.signal(Signal::TERM);
+    let stream = upstream.hold();
+    let mut client = process.begin(chat("a"));
+    stream.request();
+    stream.send(SSE_HEAD);
+    client.head();
+    process.signal(Signal::TERM);
+    process.wait_until_deaf();
+    let ended = until("the process ends", || {
+        process.signal(Signal::INT);
         process.has_ended()
     });
     assert_eq!(ended.code(), Some(1));
+    assert_ne!(client.chunk(), Ok(None), "it looks whole");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod patience;
 mod process;
 mod sidecar;
 mod upstream;
+mod waiting;
 mod wire;
 
 mod connections;

@@ -26,6 +26,7 @@ pub fn log_record(record: &Record<'_>) {
         queue_ms = millis(record.queue),
         upstream_ms = record.upstream.map(millis),
         total_ms = millis(record.total),
+        early_200_ms = record.early_200.map(millis),
         attempts = record.attempts,
         upstream_status = upstream_status(record.upstream_error),
         upstream_error = record.upstream_error.and_then(UpstreamError::class),
