@@ -68,22 +68,18 @@ impl ProxyUrl {
     }
 
     fn exposed(&self) -> Secret {
-        let (scheme, host) = self.parts();
-        let userinfo = self.userinfo.as_ref().map(|userinfo| format!("{}@", userinfo.expose()));
-        Secret::new(format!("{scheme}://{}{host}", userinfo.unwrap_or_default()))
+        Secret::new(self.written_with(self.userinfo.as_ref().map(Secret::expose)))
     }
 
-    fn parts(&self) -> (&'static str, String) {
-        let scheme = if self.base.is_https() { "https" } else { "http" };
-        (scheme, format!("{}:{}", self.base.host(), self.base.port()))
+    fn written_with(&self, userinfo: Option<&str>) -> String {
+        let userinfo = userinfo.map(|userinfo| format!("{userinfo}@")).unwrap_or_default();
+        self.base.origin().replacen("://", &format!("://{userinfo}"), 1)
     }
 }
 
 impl fmt::Display for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host) = self.parts();
-        let userinfo = if self.userinfo.is_some() { "…@" } else { "" };
-        write!(f, "{scheme}://{userinfo}{host}")
+        f.write_str(&self.written_with(self.userinfo.as_ref().map(|_| "…")))
     }
 }
 
@@ -136,7 +132,10 @@ mod tests {
         assert_eq!(ProxyUrl::parse(url.exposed().expose()), Ok(url));
         let bare = ProxyUrl::parse("proxy.lan:8080").expect("valid");
         assert_eq!((bare.base().port(), bare.credentials()), (8080, None));
-        assert_eq!(ProxyUrl::parse("https://[::1]").expect("valid").to_string(), "https://[::1]:443");
+        for text in ["https://[::1]", "http://proxy.lan", "http://proxy.lan:80"] {
+            let url = ProxyUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), ProxyUrl::parse(url.exposed().expose())), (text, Ok(url)));
+        }
     }
 
     #[test]
