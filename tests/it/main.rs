@@ -23,6 +23,7 @@ mod lifecycle;
 mod memory;
 mod operator;
 mod pages;
+mod peers;
 mod queue;
 mod refusals;
 mod retries;
