@@ -64,6 +64,10 @@ pub struct Facts {
     pub page: Option<Box<str>>,
     /// When its last byte had come.
     pub arrived: Moment,
+    /// When it arrived for the first time, where its client had given up and has sent it again.
+    pub first_arrived: Moment,
+    /// What it is known by when its client sends it again; `None` where that is not remembered.
+    pub fingerprint: Option<u64>,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
     /// Its client may get an early 200, so the answer must not come compressed.
@@ -237,6 +241,7 @@ impl Job {
         let answer = ErrorAnswer {
             outcome,
             message,
+            path: self.head.path(),
             retry_after,
             request_id: &self.facts.request_id,
             extra_fields: &extra_fields,

@@ -5,7 +5,7 @@ use crate::config::{Config, LiveConfig};
 use crate::dispatch::thread::{Command, LimiterHandle};
 use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
-use crate::downstream::identity;
+use crate::downstream::identity::{self, Fingerprints};
 use crate::downstream::job::{Body, Facts, Job, Responder};
 use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
 use crate::downstream::link::{Link, Sign};
@@ -102,13 +102,14 @@ pub struct IntakeParts {
 pub struct Intake {
     parts: IntakeParts,
     next_id: AtomicU64,
+    fingerprints: Fingerprints,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(parts: IntakeParts) -> Intake {
-        Intake { parts, next_id: AtomicU64::new(1) }
+        Intake { parts, next_id: AtomicU64::new(1), fingerprints: Fingerprints::default() }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -173,6 +174,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
+            path: "",
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -214,6 +216,7 @@ impl Intake {
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
+            path: head.path(),
             retry_after: None,
             request_id: &request_id,
             extra_fields: &fields,
@@ -267,16 +270,20 @@ impl Intake {
             wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
         }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
+        let client: Arc<str> = pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into();
+        let is_remembered = class.route == Route::Limited && !config.limiter.queue.remember_place.is_zero();
         let facts = Facts {
             id,
             request_id: identity::request_id(&head),
-            client: pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into(),
+            fingerprint: is_remembered.then(|| self.fingerprints.of(&client, &head, &body.bytes)),
+            client,
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
+            first_arrived: now,
             deadline: now + wait,
             is_kept_alive: plan.is_some(),
         };

@@ -24,6 +24,7 @@ mod memory;
 mod operator;
 mod pages;
 mod peers;
+mod places;
 mod queue;
 mod refusals;
 mod retries;
