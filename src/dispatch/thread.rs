@@ -203,8 +203,7 @@ impl Limiter {
         match self.gate.offer(candidate, job, now) {
             Offered::Queued | Offered::Overflow => {}
             Offered::Refused { job, reason: Refused::QueueFull, outlook } => {
-                let message = format!("the queue is full ({} waiting)", self.gate.depth());
-                refuse(job, Outcome::QueueFull, &message, outlook);
+                refuse(job, Outcome::QueueFull, &self.gate.why_full(), outlook);
             }
             Offered::Refused { job, reason: Refused::NoTicket, outlook } => {
                 let message = format!(

@@ -1,7 +1,7 @@
 //! The request that moves from stage to stage, and its obligation to be answered.
 //!
 //! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
-//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+//! [`Job::abandon`]; one that is dropped unanswered, by a bug, answers its client with an internal error.
 
 use crate::clock::Moment;
 use crate::downstream::access::cors_fields;
@@ -311,7 +311,7 @@ impl Drop for Job {
         if !self.responder.settled {
             self.refuse_in_place(
                 Outcome::Internal,
-                "the sidecar lost this request; this is a defect",
+                "the sidecar lost this request; this is a bug",
                 None,
                 &[],
             );

@@ -14,6 +14,7 @@ use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
+use crate::lifecycle::Stopping;
 use crate::ops::pages::{Pages, Reply};
 use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
@@ -25,7 +26,7 @@ use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
@@ -88,7 +89,7 @@ pub struct IntakeParts {
     /// The books of finished requests.
     pub journal: Arc<Journal>,
     /// The sidecar shuts down: proxied requests are refused.
-    pub draining: Arc<AtomicBool>,
+    pub stopping: Stopping,
     /// The budget for request bodies.
     pub budget: BodyBudget,
     /// The clock.
@@ -290,7 +291,7 @@ impl Intake {
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
-        if self.parts.draining.load(Ordering::SeqCst) {
+        if self.parts.stopping.is_draining() {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {

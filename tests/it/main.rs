@@ -20,6 +20,7 @@ mod forwarding;
 mod front_door;
 mod hangups;
 mod lifecycle;
+mod memory;
 mod operator;
 mod pages;
 mod peers;
