@@ -22,7 +22,6 @@ use crate::ops::readiness::Readiness;
 use crate::ops::show;
 use crate::ops::state::Sources;
 use crate::published::Published;
-use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::agent::{self, CaFileError};
@@ -172,8 +171,7 @@ impl Sidecar {
         let (fronts, threads) = (Threads::default(), Threads::default());
         let gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
-        let agents = Agents::new(&config.agents, clock.now());
-        let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
+        let journal = Arc::new(Journal::new(metrics, &config, board.clone(), clock));
         let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));

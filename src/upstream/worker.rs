@@ -154,6 +154,7 @@ impl Forwarder {
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
         let request = forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
         job.attempts += 1;
+        job.enter_wait();
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
         let call = Call::begin(hangup.clone());
