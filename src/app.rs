@@ -202,7 +202,8 @@ impl Sidecar {
             clock,
         ));
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
-        let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
+        let (readiness, prober) =
+            Readiness::new(board.clone(), forwarder.clone(), live.clone(), journal.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),

@@ -159,7 +159,10 @@ impl Agents {
     }
 }
 
-fn by_status<S: Serializer>(counts: &[u64; StatusLabel::ALL.len()], serializer: S) -> Result<S::Ok, S::Error> {
+fn by_status<S: Serializer>(
+    counts: &[u64; StatusLabel::ALL.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(StatusLabel::ALL.iter().map(|label| label.as_str()).zip(counts))
 }
 

@@ -52,7 +52,8 @@ impl Clients {
         }
         self.turn(request.at);
         if self.present.len() >= COUNTED && !self.present.contains_key(&request.client) {
-            let least = self.present.values().min_by_key(|view| view.requests).map(|view| view.client.clone());
+            let least =
+                self.present.values().min_by_key(|view| view.requests).map(|view| view.client.clone());
             least.and_then(|least| self.present.remove(&least));
         }
         let view = self.present.entry(request.client.clone()).or_default();
@@ -120,7 +121,8 @@ mod tests {
         let mut clients = Clients::default();
         clients.saw(&request("quiet", 1));
         for _ in 0..3 {
-            clients.saw(&Finished { tokens: Some(Tokens { prompt: 5, completion: 2 }), ..request("busy", 2) });
+            clients
+                .saw(&Finished { tokens: Some(Tokens { prompt: 5, completion: 2 }), ..request("busy", 2) });
         }
         let refused = Record { outcome: Outcome::NoTicket, ..answered() };
         clients.saw(&Finished { client: "busy".into(), ..Finished::new(&refused, at(3)) });

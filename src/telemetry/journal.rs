@@ -172,7 +172,8 @@ impl Journal {
     }
 
     fn enter(&self, entry: Entry) {
-        if let Err(TrySendError::Full(entry) | TrySendError::Disconnected(entry)) = self.entries.0.try_send(entry)
+        if let Err(TrySendError::Full(entry) | TrySendError::Disconnected(entry)) =
+            self.entries.0.try_send(entry)
         {
             self.with_books(|books| books.enter(entry));
         }

@@ -61,7 +61,12 @@ impl KeyWatch {
         match record.upstream_error {
             Some(UpstreamError::Status(status @ (401 | 403))) => {
                 self.status.store(status.into(), Ordering::Relaxed);
-                let first = self.refused_at.compare_exchange(FINE, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
+                let first = self.refused_at.compare_exchange(
+                    FINE,
+                    now.as_nanos(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
                 first.is_ok().then_some(KeyChange::Refused(status))
             }
             None if record.attempts > 0 && record.outcome.meaning().label == StatusLabel::Success => {

@@ -42,7 +42,9 @@ impl Waits {
             sample.seconds.sort_by(f32::total_cmp);
             let last = sample.seconds.len().checked_sub(1)?;
             // The nearest rank: a wait that somebody had.
-            let rank = |percent: usize| sample.seconds[(sample.seconds.len() * percent).div_ceil(100).min(last + 1) - 1];
+            let rank = |percent: usize| {
+                sample.seconds[(sample.seconds.len() * percent).div_ceil(100).min(last + 1) - 1]
+            };
             Some(Percentiles { p50: rank(50), p95: rank(95) })
         })
     }
@@ -71,7 +73,9 @@ mod tests {
     fn a_flood_takes_no_more_room_and_is_still_seen() {
         let mut waits = Waits::default();
         let mut random = fastrand::Rng::with_seed(7);
-        (0..100_000).for_each(|n| waits.add(Priority::Normal, if n % 2 == 0 { 1.0 } else { 9.0 }, |of| random.usize(..of)));
+        (0..100_000).for_each(|n| {
+            waits.add(Priority::Normal, if n % 2 == 0 { 1.0 } else { 9.0 }, |of| random.usize(..of));
+        });
         assert!(waits.0.iter().all(|sample| sample.seconds.len() <= KEPT));
         let normal = waits.take()[Priority::Normal.index()].unwrap();
         assert!((normal.p95 - 9.0).abs() < f32::EPSILON, "{normal:?}");

@@ -98,7 +98,12 @@ enum End {
     ClientGone,
 }
 
-fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming, upstream: &mut UpstreamAttempt) -> End {
+fn copy(
+    content: &mut impl Read,
+    outbox: &RefCell<Outbox>,
+    framing: BodyFraming,
+    upstream: &mut UpstreamAttempt,
+) -> End {
     let mut buffer = [0; PIECE_BYTES / 2];
     loop {
         let read = match content.read(&mut buffer) {
