@@ -121,6 +121,8 @@ pub struct Record<'a> {
     pub tokens: Option<Tokens>,
     /// How the last attempt failed, if it did. The ones before it were counted when they were retried.
     pub upstream_error: Option<UpstreamError>,
+    /// From the request's last byte in to the 200 that its client got while it waited; `None` when it got none.
+    pub early_200: Option<Duration>,
 }
 
 impl<'a> Record<'a> {
@@ -145,6 +147,7 @@ impl<'a> Record<'a> {
             pace: RateState::default(),
             tokens: None,
             upstream_error: None,
+            early_200: None,
         }
     }
 }
@@ -211,6 +214,7 @@ pub(crate) mod tests {
             pace: RateState { state: RetreatState::Normal, effective_rpm: 40.0 },
             tokens: None,
             upstream_error: None,
+            early_200: None,
         }
     }
 
