@@ -1,25 +1,11 @@
-//! How connections to the upstreams leave this host: directly, or through a proxy.
+//! The URL of an HTTP proxy.
 
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use super::kind::{Kind, Misfit, as_text};
-use super::placeholder;
-use super::raw::Raw;
 use super::secret::Secret;
 use super::url::BaseUrl;
-
-/// How connections to the upstreams leave this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutboundProxy {
-    /// As the variables of the environment say that curl and others read, too.
-    Env,
-    /// Directly.
-    None,
-    /// Through this one.
-    Url(ProxyUrl),
-}
 
 /// The URL of an HTTP proxy. `Debug` and `Display` leave out user and password.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,7 +53,8 @@ impl ProxyUrl {
         Some(Secret::new(format!("{}:{}", decoded(user), decoded(password))))
     }
 
-    fn exposed(&self) -> Secret {
+    /// The whole URL, user and password included.
+    pub(super) fn exposed(&self) -> Secret {
         Secret::new(self.written_with(self.userinfo.as_ref().map(Secret::expose)))
     }
 
@@ -86,37 +73,6 @@ impl fmt::Display for ProxyUrl {
 impl fmt::Debug for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// `env`, `none` or the URL of a proxy. Notices never repeat a URL, for it may hold a password.
-pub(super) struct Proxying;
-
-impl Kind for Proxying {
-    type Value = OutboundProxy;
-
-    fn read(&self, given: &Raw) -> Result<OutboundProxy, Misfit> {
-        let remedy = "give env, none, or a URL such as http://proxy.example.org:3128";
-        let text = as_text(given).filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Misfit::new("is not the URL of a proxy", remedy))?;
-        if placeholder::is_placeholder(text) {
-            return Err(Misfit::new("still holds an example's placeholder", remedy));
-        }
-        match text.to_ascii_lowercase().as_str() {
-            "env" => Ok(OutboundProxy::Env),
-            "none" => Ok(OutboundProxy::None),
-            _ => ProxyUrl::parse(text)
-                .map(OutboundProxy::Url)
-                .map_err(|problem| Misfit::new(format!("is a URL that {problem}"), remedy)),
-        }
-    }
-
-    fn show(&self, value: &OutboundProxy) -> Raw {
-        match value {
-            OutboundProxy::Env => Raw::Text("env".into()),
-            OutboundProxy::None => Raw::Text("none".into()),
-            OutboundProxy::Url(url) => Raw::Secret { shown: url.to_string(), exposed: url.exposed() },
-        }
     }
 }
 
