@@ -148,7 +148,7 @@ impl Ring {
 impl Turns {
     /// How many jobs wait, those of closed groups among them.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.len
     }
 
@@ -314,7 +314,7 @@ impl Turns {
                 by_client.entry(turn).or_default().extend(jobs);
             }
         }
-        let mut rounds = Vec::with_capacity(self.len());
+        let mut rounds = Vec::with_capacity(self.len);
         for (turn, mut jobs) in by_client {
             jobs.sort_unstable();
             rounds.extend(jobs.into_iter().enumerate().map(|(round, job)| ((round, turn), job)));
@@ -421,24 +421,23 @@ mod tests {
     fn a_closed_group_is_passed_over_and_its_clients_keep_their_turns() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut turns = Turns::default();
-        for (serial, (client, group)) in [(&a, 1), (&b, 2), (&a, 2)].into_iter().enumerate() {
-            let serial = serial as u64 + 1;
-            turns.insert(client, group, Openness::Open, order(serial), serial as usize, turn(serial));
+        for (serial, key, client, group) in [(1, 1, &a, 1), (2, 2, &b, 2), (3, 3, &a, 2)] {
+            turns.insert(client, group, Openness::Open, order(serial), key, turn(serial));
         }
         turns.set_openness(1, Openness::Closed);
         assert_eq!(turns.front().unwrap().key, 3, "it is still a's turn, with its job of the other group");
         turns.remove(&a, 2, order(3), Some(turn(4)));
         turns.set_openness(1, Openness::Open);
         assert_eq!(turns.front().unwrap().key, 2, "a had its turn");
-        assert_eq!((turns.len(), turns.open_len()), (2, 2));
+        assert_eq!((turns.total(), turns.open_len()), (2, 2));
     }
 
     #[test]
     fn probes_go_round_among_the_jobs_of_a_client() {
         let a: Arc<str> = "a".into();
         let mut turns = Turns::default();
-        for serial in 1..=2 {
-            turns.insert(&a, 1, Openness::Probe, order(serial), serial as usize, turn(serial));
+        for (serial, key) in [(1, 1), (2, 2)] {
+            turns.insert(&a, 1, Openness::Probe, order(serial), key, turn(serial));
         }
         assert_eq!(turns.front().unwrap().key, 1);
         turns.remove(&a, 1, order(1), Some(turn(3)));
@@ -488,7 +487,7 @@ mod tests {
                     }
                 }
                 let open = naive.jobs.iter().filter(|(_, group, _)| !naive.closed.contains(group)).count();
-                prop_assert_eq!((turns.len(), turns.open_len()), (naive.jobs.len(), open));
+                prop_assert_eq!((turns.total(), turns.open_len()), (naive.jobs.len(), open));
                 prop_assert_eq!(turns.in_order().len(), open);
                 let oldest = naive.jobs.iter().filter(|(_, group, _)| !naive.closed.contains(group)).map(|job| job.2);
                 prop_assert_eq!(turns.oldest().map(|order| order.serial), oldest.min());

@@ -267,12 +267,9 @@ impl<J> Gate<J> {
         let settings = Settings { window: self.settings.window, ..settings };
         let before = self.quota.take();
         self.quota = quota_of(&settings, base, now);
-        match (&mut self.quota, before) {
-            (Some(quota), Some(mut before)) => {
-                before.reconfigure(settings.bucket_capacity, Reserve::new(settings.urgent_reserve), now);
-                *quota = before;
-            }
-            _ => {}
+        if let (Some(quota), Some(mut before)) = (&mut self.quota, before) {
+            before.reconfigure(settings.bucket_capacity, Reserve::new(settings.urgent_reserve), now);
+            *quota = before;
         }
         self.models.set_rules(Rules::new(&settings), now);
         self.settings = settings;

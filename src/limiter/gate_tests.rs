@@ -452,7 +452,9 @@ fn each_model_has_the_rate_where_it_is_the_models() {
         Settings { rate_scope: RateScope::Model, rate_rpm: 4, urgent_reserve: 0, ..Settings::default() };
     let mut story = Story::new(settings);
     for model in ["a", "b", "c"] {
-        (0..5).for_each(|_| drop(story.queue(Priority::Normal, "a", model)));
+        for _ in 0..5 {
+            story.queue(Priority::Normal, "a", model);
+        }
     }
     assert_eq!(story.released().len(), 12);
     let first = story.queue(Priority::Normal, "b", "d");
@@ -485,7 +487,9 @@ fn a_hog_whose_requests_all_come_back_lets_a_polite_client_wait_two_turns_at_mos
     for job in hog {
         story.answer(job, OWN);
     }
-    (0..300).for_each(|_| drop(story.queue(Priority::Normal, "hog", "good")));
+    for _ in 0..300 {
+        story.queue(Priority::Normal, "hog", "good");
+    }
     story.pass(0.1);
     let polite = story.queue(Priority::Normal, "polite", "bad");
     let good = story.queue(Priority::Normal, "polite", "good");
