@@ -1,12 +1,12 @@
 """Do clients' parsers stand the frames that the sidecar sends? A scripted peer sends them, at every place where they may come."""
 
-import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from answers import STREAMS, WHOLE
-from frames import FAULTS, FRAMES, Fault, forms, sign, sign_after
+from frames import FAULTS, FRAMES, forms, sign, sign_after
+from judge import Raises, complaints
 from peer import CUT, Play
 from workers import BROKEN, PATHS, ClientPath
 
@@ -20,17 +20,14 @@ class Case:
     what: str
     play: Play
     call: dict = field(default_factory=dict)
-    # What the client shall understand, the fault that it shall raise, or only the kinds of exception.
-    means: dict | Fault | tuple = ()
+    # What the client shall understand, or raise.
+    means: dict | Raises = field(default_factory=dict)
     got: dict = None
     requests: int = 0
-    seconds: float = 0
 
     def run(self, clients, peer):
         script = peer.plays(self.play)
-        began = time.monotonic()
         self.got = clients.call(self.path, base=script.base, **self.call).result(120)
-        self.seconds = time.monotonic() - began
         self.requests = len(script.requests)
 
     def complaints(self):
@@ -38,29 +35,8 @@ class Case:
         where = f"{self.path}, {self.what}"
         if self.got is None:
             return [f"{where}: no result"]
-        asked = [] if self.requests == 1 else [f"{where}: {self.requests} requests were sent"]
-        judge = self.misunderstood if isinstance(self.means, dict) else self.not_raised
-        return asked + [f"{where}: {complaint}" for complaint in judge()]
-
-    def misunderstood(self):
-        if "error" in self.got:
-            return [f"raised {self.got['error']}"]
-        # A path need not report every part.
-        reported = self.means.keys() & self.got.keys()
-        return [
-            f"{part} is {self.got[part]!r}, not {self.means[part]!r}" for part in reported if self.got[part] != self.means[part]
-        ]
-
-    def not_raised(self):
-        error = self.got.get("error")
-        if error is None:
-            return [f"took it for an answer: {self.got}"]
-        kinds, message = (self.path.raises, self.means.message) if isinstance(self.means, Fault) else (self.means, "")
-        if not set(kinds) & set(error["kinds"]):
-            return [f"raised {error}, not {' or '.join(kinds)}"]
-        if message not in error["message"]:
-            return [f"{error['message']!r} does not say {message!r}"]
-        return []
+        asked = [] if self.requests == 1 else [f"{self.requests} requests were sent"]
+        return [f"{where}: {complaint}" for complaint in asked + complaints(self.got, self.means)]
 
 
 @dataclass
@@ -112,18 +88,19 @@ def faults():
         answer = STREAMS[path.endpoint]["text" if path.text else "tool"]
         call = {"tools": answer.tools}
         for fault in FAULTS:
+            raises = Raises(path.raises, fault.message)
             cases = [
                 Case(
                     path,
                     f"{fault} after two signs of the form {form}",
                     Play([sign(form)] * 2 + [fault.frame(path.endpoint)], end=CUT),
                     call,
-                    fault,
+                    raises,
                 )
                 for form in forms(path)
             ]
             begun = answer.frames[:2] + [sign(forms(path)[0], answer.id), fault.frame(path.endpoint, number=2)]
-            cases.append(Case(path, f"{fault} in mid-stream", Play(begun, end=CUT), call, fault))
+            cases.append(Case(path, f"{fault} in mid-stream", Play(begun, end=CUT), call, raises))
             yield Group(f"{path}, {fault}", cases)
 
 
@@ -139,7 +116,7 @@ def whole_answers():
             broken = Play.json(200, {"error": {"message": "the queue is full"}}, before=newlines, end=CUT)
             cases = [
                 Case(path, "newlines before the JSON", answer, asked, {"text": "Hello", "usage": 3}),
-                Case(path, "an error after newlines, which breaks off", broken, asked, BROKEN.get(path.raises, path.raises)),
+                Case(path, "an error after newlines, which breaks off", broken, asked, Raises(BROKEN.get(path.raises, path.raises))),
             ]
             yield Group(str(path), cases)
 
@@ -159,7 +136,7 @@ IMPATIENT = [
 ]
 SILENCE = 4.0
 EVERY = 0.4
-IMPATIENCE = ("builtins.Exception", "Error")
+IMPATIENCE = Raises(("builtins.Exception", "Error"))
 
 
 def patience():

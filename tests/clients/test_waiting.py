@@ -1,0 +1,189 @@
+"""What do clients make of a long wait behind the sidecar itself? Its times are scaled down, the first sign of life comes after
+0.3 s and the next ones every 0.4 s, in front of an upstream that takes its time and then does as it is told."""
+
+import gzip
+
+import re
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from sidecar import Sidecar, until
+
+from answers import STREAMS, WHOLE
+from judge import Raises, complaints
+from peer import RESET, Play
+from workers import PATHS, ClientPath
+
+MODEL = "nvidia/m"
+SETTINGS = {"keepalive_after": 0.3, "keepalive_interval": 0.4, "rate_rpm": 6000, "bucket_capacity": 6000}
+# Until the upstream answers: two signs of life.
+LONG = 1.0
+# Each case has a sidecar of its own, so many at one time.
+AT_ONCE = 12
+
+
+@dataclass
+class Case:
+    """One call of one client through a sidecar of its own, and what came of it."""
+
+    path: ClientPath
+    # What the upstream does with each request.
+    plays: list
+    means: dict | Raises
+    settings: dict = field(default_factory=dict)
+    call: dict = field(default_factory=dict)
+    requests: int = 1
+    # Whether the only place at the upstream is taken at first, by a request that the first play is for.
+    queued: bool = False
+    found: list = field(default_factory=lambda: ["it was not run"])
+
+    def run(self, clients, peer):
+        script = peer.plays(*self.plays)
+        sidecar = Sidecar(upstream_url=f"{script.base}/v1", **SETTINGS | self.settings)
+        try:
+            if self.queued:
+                threading.Thread(target=sidecar.chat, kwargs={"model": MODEL}).start()
+                until("the place at the upstream is taken", lambda: script.requests)
+            got = clients.call(self.path, base=sidecar.base, model=MODEL, **self.call).result(120)
+            signs = sum(map(int, re.findall(r"^sidecar_keepalive_frames_total\{.*\} (\d+)", metrics(sidecar), re.M)))
+        finally:
+            sidecar.stop()
+        self.found = complaints(got, self.means)
+        asked = len(script.requests) - self.queued
+        if asked != self.requests:
+            self.found.append(f"the upstream was asked {asked} times, not {self.requests}")
+        if not signs:
+            self.found.append("no sign of life was sent")
+        if self.found:
+            self.found += ["its sidecar's log:", *map(str.rstrip, sidecar.log)]
+
+
+def metrics(sidecar):
+    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.metrics_port}/metrics", timeout=20) as answer:
+        return answer.read().decode()
+
+
+# --- What may happen to a request that waits ---
+
+SAYS = "as the upstream says"
+NIM_REFUSES = {"status": 429, "title": "Too Many Requests"}
+
+
+def stream(answer, think=LONG, **options):
+    return Play(answer.frames, think=think, **options)
+
+
+def said(status, **headers):
+    return Play.json(status, {"error": {"message": SAYS, "type": "its_own", "code": "its_code"}}, think=LONG, **headers)
+
+
+def answered(path, answer, *before, **options):
+    return Case(path, [*before, stream(answer)], answer.means, call={"tools": answer.tools}, **options)
+
+
+def fails(path, answer, play, says="", kinds=None, **options):
+    return Case(path, [play], Raises(kinds or path.raises, says), call={"tools": answer.tools}, **options)
+
+
+def while_it_thinks(path, answer):
+    return answered(path, answer)
+
+
+def in_the_queue(path, answer):
+    holder = Play.json(200, WHOLE["chat"], think=LONG)
+    return answered(path, answer, holder, queued=True, settings={"max_in_flight": 1})
+
+
+def in_mid_stream(path, answer):
+    pieces = [piece for frame in answer.frames[:3] for piece in (frame, 0.6)] + answer.frames[3:]
+    return Case(path, [Play(pieces)], answer.means, call={"tools": answer.tools})
+
+
+def refused_at_first(path, answer):
+    return answered(path, answer, Play.json(429, NIM_REFUSES, think=LONG, retry_after="1"), requests=2)
+
+
+def refused_at_last(path, answer):
+    return fails(path, answer, said(429, retry_after="7"), SAYS, settings={"max_attempts": 1})
+
+
+def refused_the_key(path, answer):
+    return fails(path, answer, said(401), SAYS)
+
+
+def failed_upstream(path, answer):
+    return fails(path, answer, said(500), SAYS)
+
+
+def timed_out_upstream(path, answer):
+    return fails(path, answer, said(504), SAYS)
+
+
+def never_answered(path, answer):
+    return fails(path, answer, stream(answer, think=60), "upstream", settings={"first_byte_timeout": 1})
+
+
+def reset_before_the_head(path, answer):
+    return fails(path, answer, Play(status=0, think=LONG, end=RESET), "upstream", settings={"max_attempts": 1})
+
+
+def reset_in_mid_stream(path, answer):
+    return fails(path, answer, Play([*answer.frames[:2], LONG], end=RESET), "upstream")
+
+
+def accepted_for_later(path, answer):
+    return fails(path, answer, Play.json(202, {}, think=LONG, nvcf_reqid="1"), "202")
+
+
+def answered_whole(path, answer):
+    return fails(path, answer, Play.json(200, {"object": "not a stream"}, think=LONG))
+
+
+def compressed(path, answer):
+    packed = gzip.compress("".join(answer.frames).encode())
+    headers = {"content-type": "text/event-stream", "content-encoding": "gzip"}
+    return fails(path, answer, Play([packed], headers=headers, think=LONG))
+
+
+SCENARIOS = [
+    while_it_thinks,
+    in_the_queue,
+    in_mid_stream,
+    refused_at_first,
+    refused_at_last,
+    refused_the_key,
+    failed_upstream,
+    timed_out_upstream,
+    never_answered,
+    reset_before_the_head,
+    reset_in_mid_stream,
+    accepted_for_later,
+    answered_whole,
+    compressed,
+]
+
+
+def cases():
+    for scenario in SCENARIOS:
+        for path in PATHS:
+            answers = STREAMS[path.endpoint]
+            # Tool calls are what agents live by.
+            name = "tool" if path.tools and scenario in (while_it_thinks, in_mid_stream) or not path.text else "text"
+            yield pytest.param(scenario(path, answers[name]), id=f"{path}, {scenario.__name__.replace('_', ' ')}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def played(request, clients, peer):
+    """Runs the cases of all the tests that were selected, some at one time."""
+    selected = [item.callspec.params.get("case") for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(case.run, clients, peer) for case in selected if case]:
+            done.result()
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_client_that_waits(case):
+    assert not case.found, "\n".join(case.found)
