@@ -25,7 +25,8 @@ use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent::{self, AgentSettings};
+use crate::upstream::trust::CaFileError;
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
@@ -127,7 +128,7 @@ impl StartError {
 /// ports and its threads are not.
 #[must_use]
 pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
-    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let certificates = agent::agent(&AgentSettings::of(config), clock).map(drop).map_err(StartError::CaFile);
     let state = config.state_file.as_ref().map_or(Ok(()), |path| {
         StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
     });

@@ -3,7 +3,7 @@
 use crate::app::{self, End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
-use crate::config::{self, Environment, LogFormat};
+use crate::config::{self, Config, Environment, LogFormat};
 use crate::front::listen::InheritedListeners;
 use crate::lifecycle::Threads;
 use crate::systemd::{self, Watchdog};
@@ -65,6 +65,9 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
         }
     };
     print!("{}", config::render_effective(&loaded.config));
+    for way in ways_out(&loaded.config) {
+        println!("# {way}");
+    }
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -73,6 +76,12 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
         eprintln!("{problem}");
     }
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
+}
+
+/// Which upstreams are reached through a proxy, in words.
+fn ways_out(config: &Config) -> Vec<String> {
+    let upstreams = std::iter::once(&config.upstream.url).chain(&config.passthrough.url);
+    upstreams.filter_map(|url| config.upstream.outbound_proxy.way_to(url)).collect()
 }
 
 /// What a reload needs again.
@@ -88,6 +97,9 @@ impl Service {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
+        }
+        for way in ways_out(&loaded.config) {
+            log::info!("{way}");
         }
         let sidecar = Sidecar::start_on(inherited, loaded.config, self.clock)?;
         let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;

@@ -11,7 +11,8 @@ impl<J> Gate<J> {
     /// What a request would be told if it came now.
     #[must_use]
     pub fn outlook(&self, candidate: &Candidate, overflow: bool, now: Moment) -> Outlook {
-        let ahead = self.lanes.ahead_of_next(candidate.priority, &candidate.client, overflow, now);
+        let ahead =
+            self.lanes.ahead_of_next(candidate.priority, &candidate.client, candidate.arrived, overflow, now);
         let (mut position, mut free_at) = (ahead + 1, now);
         if let Some(model) = self.models.get(&candidate.model)
             && let Some(until) = model.hold.held_until()

@@ -13,12 +13,13 @@ use crate::published::Published;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent::{self, AgentSettings};
 use crate::upstream::cancel::{Call, Traffic};
 use crate::upstream::early;
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
 use crate::upstream::retry::{self, Allowance, Failure};
+use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Forwarder {
         journal: Arc<Journal>,
         clock: Clock,
     ) -> Result<Forwarder, CaFileError> {
-        let agent = RwLock::new(agent::agent(&live.snapshot(), clock)?);
+        let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
         let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
         Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
     }
@@ -164,7 +165,7 @@ impl Forwarder {
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
-        let call = Call::begin(hangup.clone());
+        let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
         }
@@ -302,7 +303,7 @@ impl Forwarder {
         let (outcome, message) = match failure {
             Failure::ClientGone => return job.abandon(),
             _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
-            Failure::Connect => {
+            Failure::Connect | Failure::Untrusted => {
                 (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
             }
             Failure::Stale | Failure::Broken => {

@@ -304,6 +304,30 @@ fn check_prints_every_key_and_masks_secrets() {
 }
 
 #[test]
+fn check_is_as_strict_as_the_start_and_leaves_files_as_they_are() {
+    let place = Place::new();
+    let foreign = place.file("foreign");
+    fs::write(&foreign, "precious\n").unwrap();
+    let foreign = foreign.to_str().unwrap();
+    for (line, parts) in [
+        (format!("state_file: {foreign}"), vec!["state_file", foreign, "not a state file"]),
+        ("state_file: /nonexistent/state".into(), vec!["state_file", "/nonexistent/state"]),
+        (format!("upstream_ca_file: {foreign}"), vec!["upstream_ca_file", foreign]),
+        ("upstream_ca_file: /nonexistent/ca.pem".into(), vec!["upstream_ca_file", "/nonexistent/ca.pem"]),
+        ("upstream_url: https://h/v1/chat/completions".into(), vec!["upstream_url", "/chat/completions"]),
+    ] {
+        let path = place.configure(&line);
+        for arguments in [&["--check", "--config"][..], &["--config"]] {
+            let output = run(&[arguments, &[path.to_str().unwrap()]].concat(), &[]);
+            assert_eq!(output.status.code(), Some(2), "{line}");
+            let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(parts.iter().all(|part| told.contains(part)), "{line}: {told}");
+        }
+    }
+    assert_eq!(fs::read_to_string(foreign).unwrap(), "precious\n");
+}
+
+#[test]
 fn a_wrong_configuration_is_status_2_and_names_file_key_and_value() {
     let place = Place::new();
     let path = place.configure("request_timeout: soon");

@@ -22,6 +22,7 @@ mod hangups;
 mod lifecycle;
 mod operator;
 mod pages;
+mod peers;
 mod queue;
 mod refusals;
 mod retries;
