@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from answers import STREAMS, WHOLE
-from frames import FAULTS, FRAMES, forms, sign, sign_after
+from frames import FAULTS, FRAMES, forms, sign
 from judge import Raises, complaints
 from peer import CUT, Play
 from workers import BROKEN, PATHS, ClientPath
@@ -27,7 +27,7 @@ class Case:
 
     def run(self, clients, peer):
         script = peer.plays(self.play)
-        self.got = clients.call(self.path, base=script.base, **self.call).result(120)
+        self.got = clients.ask(self.path, base=script.base, **self.call)
         self.requests = len(script.requests)
 
     def complaints(self):
@@ -53,18 +53,17 @@ class Group:
 # --- Signs of life at every place ---
 
 
-def with_signs(answer, form):
+def with_signs(path, answer, form):
     """(where, pieces): signs of life at each place alone, and at all of them."""
-
+    # Before the upstream's first frame its id is not known.
+    unknown, known = sign(form, ""), sign(form, answer.id)
     frames = answer.frames
-
-    def at(number):
-        return sign_after(frames[:number], form, answer.id)
-
-    yield "twice before the first frame", [at(0), at(0), *frames]
-    for number in range(1, len(frames)):
-        yield f"after {frames[number - 1].strip()}", [*frames[:number], at(number), *frames[number:]]
-    yield "before each frame", [piece for number, frame in enumerate(frames) for piece in (at(number), frame)]
+    places = [n for n in range(1, len(frames)) if not (path.last_usage and '"usage": {' in frames[n - 1])]
+    yield "twice before the first frame", [unknown, unknown, *frames]
+    for number in places:
+        yield f"after {frames[number - 1].strip()}", [*frames[:number], known, *frames[number:]]
+    after = {0: [unknown]} | {number: [known] for number in places}
+    yield "everywhere", [piece for number, frame in enumerate(frames) for piece in (*after.get(number, []), frame)]
 
 
 def signs_of_life():
@@ -75,7 +74,7 @@ def signs_of_life():
                 for form in forms(path):
                     cases = [
                         Case(path, f"{form} {where}", Play(pieces), {"tools": answer.tools}, answer.means)
-                        for where, pieces in with_signs(answer, form)
+                        for where, pieces in with_signs(path, answer, form)
                     ]
                     yield Group(f"{path}, {name}, {form}", cases)
 

@@ -99,7 +99,7 @@ impl Plan {
     /// Whether the id of a stream must be known for a sign in its middle.
     #[must_use]
     pub fn repeats_id(&self) -> bool {
-        self.mode == KeepaliveMode::Auto && matches!(self.form, Form::Chat | Form::Completions)
+        self.mode == KeepaliveMode::Auto && matches!(self.form, Form::Chat { .. } | Form::Completions)
     }
 
     /// The sign to be put at `place`; `None` where none may be. `created` is seconds since the Unix epoch.

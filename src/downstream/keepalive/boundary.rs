@@ -274,14 +274,14 @@ mod tests {
             sent in stream(),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
             form in prop::sample::select(vec![
-                Form::Chat, Form::Completions, Form::Messages,
+                Form::Chat { needs_role: false }, Form::Completions, Form::Messages,
                 Form::Responses { counts_events: false }, Form::Responses { counts_events: true }, Form::Other,
             ]),
         ) {
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(sent.len() + 1)).collect();
             at.extend([0, sent.len()]);
             at.sort_unstable();
-            let mut scanner = FrameScanner::new(matches!(form, Form::Chat | Form::Completions));
+            let mut scanner = FrameScanner::new(matches!(form, Form::Chat { .. } | Form::Completions));
             // What the client gets, and which of it is ours.
             let (mut got, mut ours) = (Vec::new(), Vec::new());
             let mut frames = Vec::new();
