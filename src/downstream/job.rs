@@ -1,7 +1,7 @@
 //! The request that moves from stage to stage, and its obligation to be answered.
 //!
 //! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
-//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+//! [`Job::abandon`]; one that is dropped unanswered, by a bug, answers its client with an internal error.
 
 use crate::clock::Moment;
 use crate::downstream::access::cors_fields;
@@ -15,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route, UpstreamError};
+use crate::telemetry::usage::UsageReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub struct Facts {
     pub page: Option<Box<str>>,
     /// When its last byte had come.
     pub arrived: Moment,
+    /// When it arrived for the first time, where its client had given up and has sent it again.
+    pub first_arrived: Moment,
+    /// What it is known by when its client sends it again; `None` where that is not remembered.
+    pub fingerprint: Option<u64>,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
     /// Its client may get an early 200, so the answer must not come compressed.
@@ -88,7 +93,7 @@ pub struct Body {
 }
 
 /// What the last attempt at the upstream came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct UpstreamAttempt {
     /// From sending the request until the head of the answer.
     pub latency: Option<Duration>,
@@ -96,6 +101,18 @@ pub struct UpstreamAttempt {
     pub error: Option<UpstreamError>,
     /// Bytes of the answer's body that were passed on.
     pub bytes_out: u64,
+    /// Reads the answer's usage, where that can be read.
+    pub usage: Option<UsageReader>,
+}
+
+impl UpstreamAttempt {
+    /// A piece of the answer's body is passed on.
+    pub fn pass_on(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.read(piece);
+        }
+    }
 }
 
 /// The way back to the client.
@@ -179,6 +196,13 @@ impl Job {
         self.end_with_frame(outcome, error, unsent);
     }
 
+    /// Enters in the books how long it waited for its first ticket.
+    pub fn enter_wait(&self) {
+        if self.attempts == 1 && self.facts.route == Route::Limited {
+            self.journal.waited(self.facts.priority, self.queued);
+        }
+    }
+
     /// Answers with an error of the sidecar's own.
     pub fn refuse(mut self, outcome: Outcome, message: &str, retry_after: Option<Duration>) {
         self.refuse_in_place(outcome, message, retry_after, &[]);
@@ -237,6 +261,7 @@ impl Job {
         let answer = ErrorAnswer {
             outcome,
             message,
+            path: self.head.path(),
             retry_after,
             request_id: &self.facts.request_id,
             extra_fields: &extra_fields,
@@ -295,6 +320,7 @@ impl Job {
             bytes_in: self.bytes_in,
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
+            tokens: self.upstream.usage.as_ref().and_then(UsageReader::tokens),
             upstream_error: self.upstream.error,
             early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
@@ -306,7 +332,7 @@ impl Drop for Job {
         if !self.responder.settled {
             self.refuse_in_place(
                 Outcome::Internal,
-                "the sidecar lost this request; this is a defect",
+                "the sidecar lost this request; this is a bug",
                 None,
                 &[],
             );

@@ -5,7 +5,7 @@ use crate::config::{Config, LiveConfig};
 use crate::dispatch::thread::{Command, LimiterHandle};
 use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
-use crate::downstream::identity;
+use crate::downstream::identity::{self, Fingerprints};
 use crate::downstream::job::{Body, Facts, Job, Responder};
 use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
 use crate::downstream::link::{Link, Sign};
@@ -14,6 +14,7 @@ use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
+use crate::lifecycle::Stopping;
 use crate::ops::pages::{Pages, Reply};
 use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
@@ -25,7 +26,7 @@ use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
@@ -88,7 +89,7 @@ pub struct IntakeParts {
     /// The books of finished requests.
     pub journal: Arc<Journal>,
     /// The sidecar shuts down: proxied requests are refused.
-    pub draining: Arc<AtomicBool>,
+    pub stopping: Stopping,
     /// The budget for request bodies.
     pub budget: BodyBudget,
     /// The clock.
@@ -101,13 +102,14 @@ pub struct IntakeParts {
 pub struct Intake {
     parts: IntakeParts,
     next_id: AtomicU64,
+    fingerprints: Fingerprints,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(parts: IntakeParts) -> Intake {
-        Intake { parts, next_id: AtomicU64::new(1) }
+        Intake { parts, next_id: AtomicU64::new(1), fingerprints: Fingerprints::default() }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -172,6 +174,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
+            path: "",
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -213,6 +216,7 @@ impl Intake {
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
+            path: head.path(),
             retry_after: None,
             request_id: &request_id,
             extra_fields: &fields,
@@ -266,16 +270,20 @@ impl Intake {
             wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
         }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
+        let client: Arc<str> = pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into();
+        let is_remembered = class.route == Route::Limited && !config.limiter.queue.remember_place.is_zero();
         let facts = Facts {
             id,
             request_id: identity::request_id(&head),
-            client: pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into(),
+            fingerprint: is_remembered.then(|| self.fingerprints.of(&client, &head, &body.bytes)),
+            client,
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
+            first_arrived: now,
             deadline: now + wait,
             is_kept_alive: plan.is_some(),
         };
@@ -283,7 +291,7 @@ impl Intake {
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
-        if self.parts.draining.load(Ordering::SeqCst) {
+        if self.parts.stopping.is_draining() {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {

@@ -24,6 +24,21 @@ impl<J> Gate<J> {
         Outlook::new(position, self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now))
     }
 
+    /// Which of the queue's bounds was met, for a client that is refused for it.
+    #[must_use]
+    pub fn why_full(&self) -> String {
+        let (bounds, waiting) = (&self.settings.queue, self.store.queued_len());
+        if waiting >= bounds.max_size {
+            format!("the queue is full: {waiting} requests wait (queue_max_size is {})", bounds.max_size)
+        } else {
+            format!(
+                "the queue is full: what waits holds {} bytes, and this request has no room beside it (queue_max_bytes is {})",
+                self.store.queued_bytes(),
+                bounds.max_bytes
+            )
+        }
+    }
+
     /// The gate as plain data. Cheap: no walk over jobs.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
@@ -78,8 +93,10 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
+    /// `request_id` names a job as its client knows it.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment) -> Vec<WaitingJob> {
+    pub fn waiting(&self, max: usize, now: Moment, request_id: impl Fn(&J) -> String) -> Vec<WaitingJob> {
+        let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
         let mut others: Vec<_> =
             self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
@@ -96,12 +113,16 @@ impl<J> Gate<J> {
                 }
             };
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
+            let waited = now.since(candidate.arrived);
+            let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
             Some(WaitingJob {
                 id: candidate.id,
+                request_id: request_id(&waiting.job),
+                aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
                 model: candidate.model.clone(),
-                waited: now.since(candidate.arrived),
+                waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
             })

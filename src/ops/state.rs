@@ -4,15 +4,17 @@
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::downstream::connections::OpenConnections;
+use crate::lifecycle::Stopping;
 use crate::limiter::snapshot::{BucketStats, HeldModel, Snapshot};
 use crate::ops::readiness::{Readiness, Ready};
 use crate::published::Published;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use crate::telemetry::journal::Journal;
+use crate::telemetry::key_watch::KeyRefused;
 use crate::telemetry::metrics::Totals;
 use crate::workers::pool::Load;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The sidecar at one moment.
@@ -40,10 +42,14 @@ pub struct State {
     pub connections_max: u64,
     /// Whether the sidecar can do its work.
     pub ready: Ready,
+    /// Since when the upstream refuses the sidecar's own key, if it does.
+    pub key_refused: Option<KeyRefused>,
     /// Sums since the start.
     pub totals: Totals,
     /// The configured agents and the rest.
     pub agents: Vec<AgentView>,
+    /// The busiest clients of about the last hour.
+    pub clients: Vec<ClientView>,
 }
 
 impl State {
@@ -75,8 +81,8 @@ pub struct Sources {
     pub most_connections: usize,
     /// How busy the pass-through workers are.
     pub pass_through: Load,
-    /// The sidecar is ending.
-    pub draining: Arc<AtomicBool>,
+    /// Whether the sidecar is ending.
+    pub stopping: Stopping,
     /// The clock.
     pub clock: Clock,
 }
@@ -111,7 +117,7 @@ impl Sources {
         State {
             now,
             unix: self.clock.unix(),
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.stopping.is_draining(),
             admin_token_required: config.admin_token.is_some(),
             floor_rpm: config.floor_rpm(),
             bucket: limiter.bucket.at(now),
@@ -120,8 +126,10 @@ impl Sources {
             connections: self.open.count() as u64,
             connections_max: config.front.max_connections.min(self.most_connections) as u64,
             ready: self.readiness.judge(),
+            key_refused: self.journal.key_refused(),
             totals: self.journal.metrics().totals(),
             agents: self.journal.agents(now),
+            clients: self.journal.clients(now),
         }
     }
 
@@ -134,7 +142,7 @@ impl Sources {
             counted: self.journal.changes(),
             pass_through: self.pass_through.jobs(),
             connections: self.open.count(),
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.stopping.is_draining(),
         }
     }
 }

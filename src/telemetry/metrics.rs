@@ -61,15 +61,17 @@ impl RetryReason {
 enum DropReason {
     Full,
     Displaced,
+    Removed,
     NoTicket,
     Cancelled,
     ShuttingDown,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 5] = [
+    const ALL: [DropReason; 6] = [
         DropReason::Full,
         DropReason::Displaced,
+        DropReason::Removed,
         DropReason::NoTicket,
         DropReason::Cancelled,
         DropReason::ShuttingDown,
@@ -79,6 +81,7 @@ impl DropReason {
         match self {
             DropReason::Full => "full",
             DropReason::Displaced => "displaced",
+            DropReason::Removed => "removed",
             DropReason::NoTicket => "no_ticket",
             DropReason::Cancelled => "cancelled",
             DropReason::ShuttingDown => "shutting_down",
@@ -92,6 +95,7 @@ impl DropReason {
         match record.outcome {
             Outcome::QueueFull => Some(DropReason::Full),
             Outcome::Displaced => Some(DropReason::Displaced),
+            Outcome::Removed => Some(DropReason::Removed),
             Outcome::NoTicket => Some(DropReason::NoTicket),
             Outcome::ClientGone => Some(DropReason::Cancelled),
             Outcome::ShuttingDown => Some(DropReason::ShuttingDown),
@@ -118,6 +122,10 @@ pub struct Totals {
     pub nvidia_success: u64,
     /// Limited requests whose client got a 429.
     pub nvidia_ratelimited: u64,
+    /// Limited requests that failed otherwise; clients' own hang-ups aside.
+    pub nvidia_failed: u64,
+    /// 429s of the upstream to limited requests, those that were waited out included.
+    pub upstream_429: u64,
     /// Requests whose client got a 429.
     pub ratelimited: u64,
     /// Requests refused because the queue was full, displaced ones included.
@@ -131,7 +139,7 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; 5]; 4],
     by_provider: [[IntCounter; 5]; 2],
-    queue_dropped: [IntCounter; 5],
+    queue_dropped: [IntCounter; 6],
     queue_latency: [Histogram; 4],
     upstream_latency: [Histogram; 2],
     upstream_errors: [UpstreamErrors; 2],
@@ -262,6 +270,8 @@ impl Metrics {
             passthrough,
             nvidia_success: of_nvidia(StatusLabel::Success),
             nvidia_ratelimited: of_nvidia(StatusLabel::RateLimited),
+            nvidia_failed: of_nvidia(StatusLabel::Error) + of_nvidia(StatusLabel::Rejected),
+            upstream_429: self.upstream_errors[Route::Limited.index()].of(UpstreamError::Status(429)).get(),
             ratelimited: of_status(StatusLabel::RateLimited),
             queue_full_rejects: dropped(DropReason::Full) + dropped(DropReason::Displaced),
             upstream_errors: self.upstream_errors.iter().map(UpstreamErrors::sum).sum(),

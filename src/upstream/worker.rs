@@ -6,6 +6,7 @@ use crate::dispatch::permit::{Dispatch, Permit};
 use crate::downstream::job::Job;
 use crate::downstream::keepalive::upstream_error;
 use crate::http::error::delay_seconds;
+use crate::lifecycle::Stopping;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::snapshot::Snapshot;
 use crate::outcome::Outcome;
@@ -23,7 +24,7 @@ use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ureq::http::response::Parts;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -45,7 +46,7 @@ pub struct Forwarder {
     snapshot: Arc<Published<Snapshot>>,
     journal: Arc<Journal>,
     clock: Clock,
-    stopping: AtomicBool,
+    stopping: Stopping,
     /// When the upstream last answered below 500, in the clock's nanoseconds; 0 is never.
     reached_at: AtomicU64,
 }
@@ -67,10 +68,11 @@ impl Forwarder {
         live: Arc<LiveConfig>,
         snapshot: Arc<Published<Snapshot>>,
         journal: Arc<Journal>,
+        stopping: Stopping,
         clock: Clock,
     ) -> Result<Forwarder, CaFileError> {
         let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
-        let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
+        let reached_at = AtomicU64::new(0);
         Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
     }
 
@@ -91,9 +93,8 @@ impl Forwarder {
         Some(self.reached_at.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Moment::from_nanos)
     }
 
-    /// Cuts every call to the upstream, for the end of a shutdown.
+    /// Cuts every call to the upstream, once the sidecar cuts what is under way.
     pub fn cut(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
         self.agent().shutdown();
     }
 
@@ -117,7 +118,7 @@ impl Forwarder {
                 };
                 let config = self.live.snapshot();
                 match self.allowance(&job, &config).after_failure(failure) {
-                    Some(not_before) if !self.is_stopping() => {
+                    Some(not_before) if !self.stopping.is_cut() => {
                         self.retried(&job, failure.reason(), failure.error());
                         job.needs_fresh_connection = failure == Failure::Stale;
                         permit.give_back(job, report, Some(not_before));
@@ -163,6 +164,7 @@ impl Forwarder {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         job.attempts += 1;
+        job.enter_wait();
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
         let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
@@ -218,7 +220,7 @@ impl Forwarder {
             verdict: verdict(status, refused, retry_after),
         };
         let config = self.live.snapshot();
-        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.is_stopping() {
+        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.stopping.is_cut() {
             let reason = if refused.is_some() { RetryReason::Refused } else { RetryReason::ServerError };
             self.retried(&job, reason, UpstreamError::Status(status));
             drop(arrived);
@@ -302,7 +304,7 @@ impl Forwarder {
     fn fail(&self, job: Job, failure: Failure) {
         let (outcome, message) = match failure {
             Failure::ClientGone => return job.abandon(),
-            _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
+            _ if self.stopping.is_cut() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
             Failure::Connect | Failure::Untrusted => {
                 (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
             }
@@ -334,10 +336,6 @@ impl Forwarder {
     fn retried(&self, job: &Job, reason: RetryReason, error: UpstreamError) {
         log::debug!(request_id = job.facts.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
         self.journal.metrics().retried(job.facts.route, reason, error);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
     }
 }
 

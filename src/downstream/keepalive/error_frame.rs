@@ -47,6 +47,7 @@ struct Responses<'a> {
     message: &'a str,
     param: Option<&'a str>,
     sequence_number: u64,
+    /// The SDKs raise for this one alone.
     error: OpenAi<'a>,
 }
 
@@ -76,8 +77,7 @@ impl ErrorFrame {
     /// The frame for a stream of this form.
     ///
     /// `data: {"error": …}` raises in every client that was tried, when the end without a last chunk follows. Anthropic's
-    /// and the responses endpoint's clients know an `error` event; the latter is documented with flat fields, on which
-    /// OpenAI's own SDK for Python does not raise, so that `error` stands beside them, as the real endpoint has it.
+    /// and the responses endpoint's clients know an `error` event.
     #[must_use]
     pub fn to_event(&self, form: Form) -> Vec<u8> {
         let (event, json) = match form {
@@ -90,7 +90,7 @@ impl ErrorFrame {
                     message: &self.message,
                     param: self.param.as_deref(),
                     sequence_number: 0,
-                    error: self.as_open_ai(),
+                    error: self.body(),
                 }),
             ),
             Form::Chat { .. } | Form::Completions | Form::Other => ("", self.open_ai()),
@@ -109,10 +109,10 @@ impl ErrorFrame {
     }
 
     fn open_ai(&self) -> String {
-        text(&Envelope { error: self.as_open_ai() })
+        text(&Envelope { error: self.body() })
     }
 
-    fn as_open_ai(&self) -> OpenAi<'_> {
+    fn body(&self) -> OpenAi<'_> {
         OpenAi {
             message: &self.message,
             error_type: &self.error_type,
@@ -192,7 +192,7 @@ mod tests {
     fn each_form_has_its_own_error_frame() {
         let error = refused().with_retry_after(Some(12));
         assert_eq!(
-            event(&error, Form::Chat { needs_role: false }),
+            event(&error, Form::Chat { needs_roles: false }),
             "data: {\"error\":{\"message\":\"Too Many Requests; try again in 12 s\",\"type\":\"UpstreamError\",\"param\":null,\"code\":\"rate_limit_exceeded\",\"status\":429}}\n\n"
         );
         assert_eq!(

@@ -10,9 +10,9 @@ use serde::Serialize;
 pub enum Form {
     /// OpenAI's chat completions.
     Chat {
-        /// The client is LangChain for JavaScript, which takes an answer whose first chunk has no role for another's than
-        /// the assistant's, and loses its tool calls. It counts bytes, so comments do.
-        needs_role: bool,
+        /// The client is LangChain for JavaScript, which takes a first chunk without a role for another kind of message
+        /// and loses its tool calls; it counts bytes, so comments do.
+        needs_roles: bool,
     },
     /// OpenAI's text completions.
     Completions,
@@ -31,16 +31,21 @@ impl Form {
     /// What is spoken on the path of this request.
     #[must_use]
     pub fn of(head: &Head) -> Form {
+        let begins = |name, start: &[u8]| {
+            head.field(name)
+                .and_then(|value| value.get(..start.len()))
+                .is_some_and(|value| value.eq_ignore_ascii_case(start))
+        };
         let segments = path::segments(head.path());
         let segments: Vec<&str> = segments.iter().map(String::as_str).skip_while(|s| *s == "v1").collect();
-        let says = |field, prefix| head.field(field).is_some_and(|value| starts_with(value, prefix));
         match segments.as_slice() {
-            ["chat", "completions"] => Form::Chat { needs_role: says("user-agent", b"langchainjs") },
+            ["chat", "completions"] => Form::Chat { needs_roles: begins("user-agent", b"langchainjs") },
             ["completions"] => Form::Completions,
             ["messages"] => Form::Messages,
-            ["responses"] => Form::Responses {
-                counts_events: says("user-agent", b"codex") || says("originator", b"codex"),
-            },
+            ["responses"] => {
+                let is_codex = |name| begins(name, b"codex");
+                Form::Responses { counts_events: is_codex("user-agent") || is_codex("originator") }
+            }
             _ => Form::Other,
         }
     }
@@ -67,7 +72,7 @@ impl Form {
             (SignKind::Chunk, [b"data: ", &json[..], end.as_bytes(), end.as_bytes()].concat())
         };
         match self {
-            Form::Chat { needs_role: true } => comment(line_end),
+            Form::Chat { needs_roles: true } => comment(line_end),
             Form::Chat { .. } | Form::Completions if started && seen.is_none() => comment(line_end),
             Form::Chat { .. } => chunk(json(&Chunk {
                 id,
@@ -95,10 +100,6 @@ impl Form {
 /// A comment line: every parser skips it, and some count only what is not skipped as progress.
 pub(super) fn comment(line_end: LineEnd) -> (SignKind, Vec<u8>) {
     (SignKind::Comment, format!(": keep-alive{}", line_end.as_str()).into_bytes())
-}
-
-fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
-    value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 fn json(chunk: &impl Serialize) -> Vec<u8> {
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
     use crate::http::samples::request;
 
-    const CHAT: Form = Form::Chat { needs_role: false };
+    const CHAT: Form = Form::Chat { needs_roles: false };
 
     fn form(path: &str, fields: &str) -> Form {
         Form::of(&request("POST", path, fields, "{}").head)
@@ -152,9 +153,10 @@ mod tests {
     fn the_path_says_what_is_spoken() {
         assert_eq!(form("/v1/chat/completions?x", ""), CHAT);
         assert_eq!(form("/chat/completions/", ""), CHAT);
-        let langchain = form("/v1/chat/completions", "User-Agent: langchainjs-openai/1.0.0 (node)\r\n");
-        assert_eq!(langchain, Form::Chat { needs_role: true });
-        assert_eq!(text(langchain, None, false), ": keep-alive\n");
+        assert_eq!(
+            form("/v1/chat/completions", "User-Agent: langchainjs-openai/1.0.0 ((node/v24; linux; x64))\r\n"),
+            Form::Chat { needs_roles: true }
+        );
         assert_eq!(form("/v1/completions", ""), Form::Completions);
         assert_eq!(form("/v1/messages", ""), Form::Messages);
         assert_eq!(form("/v1/messages/batches", ""), Form::Other);
@@ -176,6 +178,7 @@ mod tests {
         assert_eq!(text(Form::Responses { counts_events: true }, None, true), ping);
         assert_eq!(text(Form::Responses { counts_events: false }, None, true), ": keep-alive\n");
         assert_eq!(text(Form::Other, None, false), ": keep-alive\n");
+        assert_eq!(text(Form::Chat { needs_roles: true }, None, false), ": keep-alive\n");
     }
 
     #[test]
