@@ -9,7 +9,8 @@ use crate::downstream::body_memory::BodyShare;
 use crate::downstream::keepalive::{Begun, Early, ErrorFrame};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::Head;
-use crate::http::error::{ErrorAnswer, delay_seconds};
+use crate::http::error::ErrorAnswer;
+use crate::http::retry_after as told;
 use crate::http::write::chunk_into;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
@@ -34,6 +35,8 @@ pub struct Job {
     pub waiting_since: Moment,
     /// How often it was sent upstream.
     pub attempts: u32,
+    /// How often no connection to the upstream came about.
+    pub unconnected: u32,
     /// A pooled connection failed it: the next attempt takes a fresh one.
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
@@ -88,12 +91,14 @@ pub struct Body {
 }
 
 /// What the last attempt at the upstream came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct UpstreamAttempt {
     /// From sending the request until the head of the answer.
     pub latency: Option<Duration>,
     /// How it failed.
     pub error: Option<UpstreamError>,
+    /// The cause in words.
+    pub cause: Option<String>,
     /// Bytes of the answer's body that were passed on.
     pub bytes_out: u64,
 }
@@ -126,6 +131,7 @@ impl Job {
             body: Some(body),
             queued: Duration::ZERO,
             attempts: 0,
+            unconnected: 0,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
             early: None,
@@ -219,7 +225,7 @@ impl Job {
         let unsent = self.end_signs();
         let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
         if self.early.is_some() && outcome != Outcome::ClientGone {
-            let retry_after = retry_after.map(delay_seconds);
+            let retry_after = retry_after.map(told::seconds);
             let error = ErrorFrame::own(outcome, message).with_retry_after(retry_after);
             return self.end_with_frame(outcome, &error, unsent);
         }
@@ -296,6 +302,7 @@ impl Job {
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
             upstream_error: self.upstream.error,
+            cause: self.upstream.cause.as_deref(),
             early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
     }

@@ -9,6 +9,7 @@ use crate::ops::page::Page;
 use crate::ops::page_request::PageRequest;
 use crate::published::Published;
 use crate::upstream::forward;
+use crate::upstream::reason;
 use crate::upstream::worker::Forwarder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -178,7 +179,7 @@ impl Readiness {
         match agent.run(request) {
             Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
             Ok(answer) => Err(format!("it answers {}", answer.status().as_u16())),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(reason::in_words(&error)),
         }
     }
 }

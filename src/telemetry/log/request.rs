@@ -30,6 +30,7 @@ pub fn log_record(record: &Record<'_>) {
         attempts = record.attempts,
         upstream_status = upstream_status(record.upstream_error),
         upstream_error = record.upstream_error.and_then(UpstreamError::class),
+        cause = record.cause,
         bytes_in = record.bytes_in,
         bytes_out = record.bytes_out,
         retreat_state = record.pace.state.as_str(),
