@@ -18,6 +18,8 @@ pub enum Outcome {
     QueueFull,
     /// The request was queued and had to make room for a more urgent one.
     Displaced,
+    /// An operator removed the request from the queue.
+    Removed,
     /// The upstream was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     UpstreamTimeout,
     /// The upstream refused the connection, could not be found, failed in TLS or sent a broken answer.
@@ -105,6 +107,9 @@ impl Outcome {
             }
             Outcome::QueueFull => own(503, "QueueFullError", "queue_full", Rejected, Level::Warn, true),
             Outcome::Displaced => own(503, "QueueFullError", "displaced", Rejected, Level::Warn, true),
+            Outcome::Removed => {
+                own(403, "RemovedByOperator", "removed_by_operator", Rejected, Level::Info, false)
+            }
             Outcome::UpstreamTimeout => {
                 own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Warn, false)
             }
@@ -155,6 +160,7 @@ const fn invalid_code(status: u16) -> &'static str {
         501 => "not_implemented",
         503 => "unavailable",
         505 => "http_version_not_supported",
+        508 => "loop_detected",
         _ => "malformed_request",
     }
 }
@@ -169,6 +175,7 @@ mod tests {
             Outcome::NoTicket,
             Outcome::QueueFull,
             Outcome::Displaced,
+            Outcome::Removed,
             Outcome::UpstreamTimeout,
             Outcome::UpstreamBroken,
             Outcome::Invalid(413),

@@ -1,7 +1,7 @@
 //! The request that moves from stage to stage, and its obligation to be answered.
 //!
 //! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
-//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+//! [`Job::abandon`]; one that is dropped unanswered, by a bug, answers its client with an internal error.
 
 use crate::clock::Moment;
 use crate::downstream::access::cors_fields;
@@ -67,6 +67,10 @@ pub struct Facts {
     pub page: Option<Box<str>>,
     /// When its last byte had come.
     pub arrived: Moment,
+    /// When it arrived for the first time, where its client had given up and has sent it again.
+    pub first_arrived: Moment,
+    /// What it is known by when its client sends it again; `None` where that is not remembered.
+    pub fingerprint: Option<u64>,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
     /// Its client may get an early 200, so the answer must not come compressed.
@@ -243,6 +247,7 @@ impl Job {
         let answer = ErrorAnswer {
             outcome,
             message,
+            path: self.head.path(),
             retry_after,
             request_id: &self.facts.request_id,
             extra_fields: &extra_fields,
@@ -313,7 +318,7 @@ impl Drop for Job {
         if !self.responder.settled {
             self.refuse_in_place(
                 Outcome::Internal,
-                "the sidecar lost this request; this is a defect",
+                "the sidecar lost this request; this is a bug",
                 None,
                 &[],
             );

@@ -8,6 +8,7 @@
 use crate::clock::{Clock, Moment};
 use crate::downstream::hangup::Hangup;
 use crate::downstream::keepalive::{Begun, Early, KeptAlive, Place, Sent};
+use crate::lifecycle::Stopping;
 use crossbeam_channel::Sender;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
@@ -64,8 +65,8 @@ pub struct LoopPort {
     pub waker: Waker,
     /// The loop's selector, through which a connection is re-armed without waking the loop.
     pub registry: Registry,
-    /// The loop accepts nothing more: connections end with the answer that is under way.
-    pub draining: AtomicBool,
+    /// Once the sidecar ends, connections end with the answer that is under way.
+    pub stopping: Stopping,
 }
 
 /// The shared part of one client connection.
@@ -159,7 +160,7 @@ impl Link {
     /// Whether a connection that the client would keep may be kept.
     #[must_use]
     pub fn may_persist(&self) -> bool {
-        !self.home.draining.load(Ordering::SeqCst)
+        !self.home.stopping.is_draining()
     }
 
     /// Marks the connection as lent; the loop does so before it hands the request on. `unread`: it has not read all

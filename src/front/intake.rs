@@ -5,7 +5,7 @@ use crate::config::{Config, LiveConfig};
 use crate::dispatch::thread::{Command, LimiterHandle};
 use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
-use crate::downstream::identity;
+use crate::downstream::identity::{self, Fingerprints};
 use crate::downstream::job::{Body, Facts, Job, Responder};
 use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
 use crate::downstream::link::{Link, Sign};
@@ -14,6 +14,7 @@ use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
+use crate::lifecycle::Stopping;
 use crate::ops::pages::{Pages, Reply};
 use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
@@ -25,12 +26,18 @@ use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
 /// (a host that lost its power) does not keep its place in the queue.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long after a question without an answer the next one follows.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many questions without an answer end the connection.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// When a client may try again whose request was refused for a bound that says nothing of when there will be room.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -88,7 +95,7 @@ pub struct IntakeParts {
     /// The books of finished requests.
     pub journal: Arc<Journal>,
     /// The sidecar shuts down: proxied requests are refused.
-    pub draining: Arc<AtomicBool>,
+    pub stopping: Stopping,
     /// The budget for request bodies.
     pub budget: BodyBudget,
     /// The clock.
@@ -101,13 +108,14 @@ pub struct IntakeParts {
 pub struct Intake {
     parts: IntakeParts,
     next_id: AtomicU64,
+    fingerprints: Fingerprints,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(parts: IntakeParts) -> Intake {
-        Intake { parts, next_id: AtomicU64::new(1) }
+        Intake { parts, next_id: AtomicU64::new(1), fingerprints: Fingerprints::default() }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -142,7 +150,11 @@ impl Intake {
         // A listener's non-blocking mode is not inherited on Linux; workers rely on blocking writes.
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(self.client_timeout()))?;
-        SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        SockRef::from(socket).set_tcp_keepalive(&keepalive)
     }
 
     /// The client of this job hung up.
@@ -172,6 +184,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
+            path: "",
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -213,6 +226,7 @@ impl Intake {
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
+            path: head.path(),
             retry_after: None,
             request_id: &request_id,
             extra_fields: &fields,
@@ -266,16 +280,20 @@ impl Intake {
             wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
         }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
+        let client: Arc<str> = pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into();
+        let is_remembered = class.route == Route::Limited && !config.limiter.queue.remember_place.is_zero();
         let facts = Facts {
             id,
             request_id: identity::request_id(&head),
-            client: pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into(),
+            fingerprint: is_remembered.then(|| self.fingerprints.of(&client, &head, &body.bytes)),
+            client,
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
+            first_arrived: now,
             deadline: now + wait,
             is_kept_alive: plan.is_some(),
         };
@@ -283,7 +301,7 @@ impl Intake {
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
-        if self.parts.draining.load(Ordering::SeqCst) {
+        if self.parts.stopping.is_draining() {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {

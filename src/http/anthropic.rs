@@ -1,13 +1,13 @@
 //! Errors in the form that Anthropic's clients expect: `{"type": "error", "error": {"type", "message"}, "request_id"}`
 //! (<https://docs.anthropic.com/en/api/errors>).
 
+use super::path;
 use serde::Serialize;
 
 /// Whether clients of this path expect Anthropic's form.
 #[must_use]
 pub fn is_spoken_on(path: &str) -> bool {
-    let path = path.strip_prefix("/v1").unwrap_or(path);
-    path == "/messages" || path.starts_with("/messages/")
+    path::segments(path).into_iter().find(|segment| segment != "v1").is_some_and(|first| first == "messages")
 }
 
 /// What Anthropic calls an error with this status.

@@ -24,6 +24,21 @@ impl<J> Gate<J> {
         Outlook::new(position, self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now))
     }
 
+    /// Which of the queue's bounds was met, for a client that is refused for it.
+    #[must_use]
+    pub fn why_full(&self) -> String {
+        let (bounds, waiting) = (&self.settings.queue, self.store.queued_len());
+        if waiting >= bounds.max_size {
+            format!("the queue is full: {waiting} requests wait (queue_max_size is {})", bounds.max_size)
+        } else {
+            format!(
+                "the queue is full: what waits holds {} bytes, and this request has no room beside it (queue_max_bytes is {})",
+                self.store.queued_bytes(),
+                bounds.max_bytes
+            )
+        }
+    }
+
     /// The gate as plain data. Cheap: no walk over jobs.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {

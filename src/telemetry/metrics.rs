@@ -61,15 +61,17 @@ impl RetryReason {
 enum DropReason {
     Full,
     Displaced,
+    Removed,
     NoTicket,
     Cancelled,
     ShuttingDown,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 5] = [
+    const ALL: [DropReason; 6] = [
         DropReason::Full,
         DropReason::Displaced,
+        DropReason::Removed,
         DropReason::NoTicket,
         DropReason::Cancelled,
         DropReason::ShuttingDown,
@@ -79,6 +81,7 @@ impl DropReason {
         match self {
             DropReason::Full => "full",
             DropReason::Displaced => "displaced",
+            DropReason::Removed => "removed",
             DropReason::NoTicket => "no_ticket",
             DropReason::Cancelled => "cancelled",
             DropReason::ShuttingDown => "shutting_down",
@@ -92,6 +95,7 @@ impl DropReason {
         match record.outcome {
             Outcome::QueueFull => Some(DropReason::Full),
             Outcome::Displaced => Some(DropReason::Displaced),
+            Outcome::Removed => Some(DropReason::Removed),
             Outcome::NoTicket => Some(DropReason::NoTicket),
             Outcome::ClientGone => Some(DropReason::Cancelled),
             Outcome::ShuttingDown => Some(DropReason::ShuttingDown),
@@ -131,7 +135,7 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; 5]; 4],
     by_provider: [[IntCounter; 5]; 2],
-    queue_dropped: [IntCounter; 5],
+    queue_dropped: [IntCounter; 6],
     queue_latency: [Histogram; 4],
     upstream_latency: [Histogram; 2],
     upstream_errors: [UpstreamErrors; 2],

@@ -6,6 +6,7 @@ use crate::dispatch::permit::{Dispatch, Permit};
 use crate::downstream::job::Job;
 use crate::downstream::keepalive::upstream_error;
 use crate::http::retry_after;
+use crate::lifecycle::Stopping;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::snapshot::Snapshot;
 use crate::outcome::Outcome;
@@ -16,14 +17,14 @@ use crate::telemetry::record::{Route, UpstreamError};
 use crate::upstream::agent::{self, AgentSettings};
 use crate::upstream::cancel::Call;
 use crate::upstream::early;
-use crate::upstream::forward;
+use crate::upstream::forward::{self, Pseudonym};
 use crate::upstream::relay::{Answer, relay};
 use crate::upstream::retry::{self, Allowance, Failed, Failure};
 use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ureq::http::response::Parts;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -39,10 +40,11 @@ const SMALL_BYTES: u64 = 16 * 1024;
 pub struct Forwarder {
     live: Arc<LiveConfig>,
     agent: RwLock<Agent>,
+    via: Pseudonym,
     snapshot: Arc<Published<Snapshot>>,
     journal: Arc<Journal>,
     clock: Clock,
-    stopping: AtomicBool,
+    stopping: Stopping,
     /// When the upstream last answered below 500, in the clock's nanoseconds; 0 is never.
     reached_at: AtomicU64,
 }
@@ -64,11 +66,12 @@ impl Forwarder {
         live: Arc<LiveConfig>,
         snapshot: Arc<Published<Snapshot>>,
         journal: Arc<Journal>,
+        stopping: Stopping,
         clock: Clock,
     ) -> Result<Forwarder, CaFileError> {
         let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
-        let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
+        let reached_at = AtomicU64::new(0);
+        Ok(Forwarder { live, agent, via: Pseudonym::new(), snapshot, journal, clock, stopping, reached_at })
     }
 
     /// The agent in force.
@@ -88,9 +91,8 @@ impl Forwarder {
         Some(self.reached_at.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Moment::from_nanos)
     }
 
-    /// Cuts every call to the upstream, for the end of a shutdown.
+    /// Cuts every call to the upstream, once the sidecar cuts what is under way.
     pub fn cut(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
         self.agent().shutdown();
     }
 
@@ -100,6 +102,10 @@ impl Forwarder {
         if job.is_abandoned() {
             drop(permit);
             return job.abandon();
+        }
+        if self.via.is_in(&job.head) {
+            drop(permit);
+            return refuse_loop(job);
         }
         permit.begin();
         match self.attempt(&mut job, Some(&permit)) {
@@ -114,7 +120,7 @@ impl Forwarder {
                 };
                 let config = self.live.snapshot();
                 match self.allowance(&job, &config).after_failure(failed.failure) {
-                    Some(not_before) if !self.is_stopping() => {
+                    Some(not_before) if !self.stopping.is_cut() => {
                         self.retried(&job, failed.failure.reason(), failed.failure.error());
                         job.needs_fresh_connection = failed.failure == Failure::Stale;
                         permit.give_back(job, report, Some(not_before));
@@ -133,6 +139,9 @@ impl Forwarder {
     pub fn carry_pass_through(&self, mut job: Job) {
         if job.is_abandoned() {
             return job.abandon();
+        }
+        if self.via.is_in(&job.head) {
+            return refuse_loop(job);
         }
         let mut result = self.attempt(&mut job, None);
         if result.as_ref().is_err_and(|failed| failed.failure == Failure::Stale) {
@@ -154,6 +163,7 @@ impl Forwarder {
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
         let mut request = forward::request(&job.head, body, base, key, owns_authorization)
             .map_err(|_| Failed::unsendable())?;
+        forward::announce(request.headers_mut(), base, config.upstream.first_byte_timeout, &self.via);
         if job.facts.is_kept_alive {
             // A compressed answer could not be announced any more.
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -223,7 +233,7 @@ impl Forwarder {
         };
         let config = self.live.snapshot();
         let again = self.allowance(&job, &config).after_status(status, refused.is_some(), retry_after);
-        if let Some(not_before) = again.filter(|_| !self.is_stopping()) {
+        if let Some(not_before) = again.filter(|_| !self.stopping.is_cut()) {
             let reason = if refused.is_some() { RetryReason::Refused } else { RetryReason::ServerError };
             self.retried(&job, reason, UpstreamError::Status(status));
             drop(arrived);
@@ -310,7 +320,7 @@ impl Forwarder {
     fn fail(&self, job: Job, failed: &Failed) {
         let outcome = match failed.failure {
             Failure::ClientGone => return job.abandon(),
-            _ if self.is_stopping() => {
+            _ if self.stopping.is_cut() => {
                 return job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", None);
             }
             Failure::Connect | Failure::Untrusted | Failure::Stale | Failure::Broken => {
@@ -343,10 +353,13 @@ impl Forwarder {
         log::debug!(request_id = job.facts.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
         self.journal.metrics().retried(job.facts.route, reason, error);
     }
+}
 
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
+/// Refuses what would come back to this process for ever deeper.
+fn refuse_loop(job: Job) {
+    let message =
+        "this request came from this sidecar itself: upstream_url or passthrough_url leads back to it";
+    job.refuse(Outcome::Invalid(508), message, None);
 }
 
 /// Runs the call; with `max_idle_age` only on a connection that has rested for less.

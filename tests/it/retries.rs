@@ -186,7 +186,7 @@ fn the_cause_of_a_failure_is_in_the_log_in_the_words_that_the_client_got() {
 fn a_server_error_that_retry_on_names_is_sent_again_after_its_retry_after() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| c.upstream.retry_on.statuses = vec![429, 503]);
-    upstream.answer_with(&wire::json(503, &[("Retry-After", "1")], "{}")).answer(503).answer(200);
+    upstream.answer_with(&json(503, &[("Retry-After", "1")], "{}")).answer(503).answer(200);
     assert_eq!(sidecar.ask(chat("a")).status(), 200);
     let at: Vec<_> = upstream.received().iter().map(|request| request.at).collect();
     assert!(at[1].since(at[0]) >= Duration::from_millis(950), "before its Retry-After was over");

@@ -432,12 +432,13 @@ fn those_who_are_kept_alive_are_told_the_truth_when_the_sidecar_stops() {
     let mut queued = jam.sidecar.begin(stream("queued"));
     early_200(&mut at_upstream, 1);
     early_200(&mut queued, 1);
-    let Jam { slot: _slot, first: _first, sidecar, upstream: _upstream } = jam;
+    let Jam { slot, first: _first, sidecar, upstream: _upstream } = jam;
     let stopping = std::thread::Builder::new().spawn(move || sidecar.stop()).unwrap();
     for client in [&mut queued, &mut at_upstream] {
         let error = &data(&error_frame(client))["error"];
         assert_eq!((&error["code"], &error["status"]), (&json!("shutting_down"), &json!(503)));
     }
+    drop((slot, thinking));
     let _ = stopping.join();
 }
 

@@ -1,6 +1,5 @@
 //! What the table of keys is quoted in says what the table says.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::*;
@@ -52,23 +51,22 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
 }
 
 #[test]
-fn the_example_of_an_environment_holds_every_variable_at_its_default() {
-    let given: BTreeMap<&str, &str> = VARIABLES
+fn the_example_of_an_environment_names_variables_at_their_default() {
+    let given = VARIABLES
         .lines()
         .filter_map(|line| line.trim_start_matches('#').split_once('='))
-        .filter(|(name, _)| name.starts_with("SIDECAR_"))
-        .collect();
-    for key in KEYS.iter() {
+        .filter(|(name, _)| name.starts_with("SIDECAR_"));
+    for (name, value) in given {
+        let key = KEYS.iter().find(|key| key.variable == name).unwrap_or_else(|| panic!("no key has {name}"));
         let default = key.default.trim_matches(['[', ']', '{', '}', '"']).replace(", ", ",");
-        let default = match key.name {
+        let expected = match key.name {
             "upstream_api_key" => "nvapi-REPLACE_ME",
             // The unit sets it.
             "state_file" => "/var/lib/nvidia-sidecar/state",
             _ => &default,
         };
-        assert_eq!(given.get(key.variable.as_str()), Some(&default), "{}", key.variable);
+        assert_eq!(value, expected, "{name}");
     }
-    assert_eq!(given.len(), KEYS.len(), "no other variables");
 }
 
 /// The rows of the table of keys in a document.

@@ -82,6 +82,10 @@ fn quotes_and_bearer_in_a_value_are_named() {
         let found = fault_of_variable(name, value);
         assert!(found.contains("has quotes around its value") && !found.contains("nvapi"), "{found}");
     }
+    for value in ["a=\"secret-0123\"", "a=secret-0123'"] {
+        let found = fault_of_variable("SIDECAR_CLIENT_TOKENS", value);
+        assert!(found.contains("of `a` has a quote") && !found.contains("0123"), "{found}");
+    }
     for file in ["upstream_api_key: Bearer nvapi-0123456789", "client_tokens: {a: bearer secret}"] {
         let found = faults(file);
         assert!(found.len() == 1 && found[0].contains("begins with `Bearer `"), "{found:?}");

@@ -48,6 +48,7 @@ const fn phrase(outcome: Outcome) -> &'static str {
         Outcome::NoTicket => "no ticket in time",
         Outcome::QueueFull => "queue full",
         Outcome::Displaced => "displaced from the queue",
+        Outcome::Removed => "removed by an operator",
         Outcome::UpstreamTimeout => "upstream silent for too long",
         Outcome::UpstreamBroken => "upstream failed",
         Outcome::Invalid(_) => "request refused",
