@@ -168,6 +168,7 @@ impl Forwarder {
             // A compressed answer could not be announced any more.
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
+        job.enter_wait();
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
         let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
