@@ -115,7 +115,9 @@ def whole_answers():
             broken = Play.json(200, {"error": {"message": "the queue is full"}}, before=newlines, end=CUT)
             cases = [
                 Case(path, "newlines before the JSON", answer, asked, {"text": "Hello", "usage": 3}),
-                Case(path, "an error after newlines, which breaks off", broken, asked, Raises(BROKEN.get(path.raises, path.raises))),
+                Case(
+                    path, "an error after newlines, which breaks off", broken, asked, Raises(BROKEN.get(path.raises, path.raises))
+                ),
             ]
             yield Group(str(path), cases)
 
