@@ -2,7 +2,6 @@
 0.2 s and the next ones every 0.3 s, in front of an upstream that takes its time and then does as it is told."""
 
 import gzip
-
 import re
 import threading
 import urllib.request
@@ -38,6 +37,8 @@ class Case:
     requests: int = 1
     # Whether the only place at the upstream is taken at first, by a request that the first play is for.
     queued: bool = False
+    # Whether it waits long enough for a sign of life.
+    signs: bool = True
     found: list = field(default_factory=lambda: ["it was not run"])
 
     def run(self, clients, peer):
@@ -55,8 +56,8 @@ class Case:
         asked = len(script.requests) - self.queued
         if asked != self.requests:
             self.found.append(f"the upstream was asked {asked} times, not {self.requests}")
-        if not signs:
-            self.found.append("no sign of life was sent")
+        if bool(signs) != self.signs:
+            self.found.append(f"{signs} signs of life were sent")
         if self.found:
             self.found += ["its sidecar's log:", *map(str.rstrip, sidecar.log)]
 
@@ -166,7 +167,68 @@ SCENARIOS = [
 ]
 
 
+# --- Clients that lose patience ---
+
+IMPATIENT = {
+    "openai_chat": {"timeout": 1},
+    "langchain_chat_async": {"chunk_timeout": 1},
+    "anthropic_messages": {"timeout": 1},
+    "openai_responses": {"timeout": 1},
+    "node_chat": {"silence": 1.5},
+    "langchainjs_chat": {"silence": 1.5},
+}
+
+
+def impatient(path, limit):
+    answer = STREAMS[path.endpoint]["text"]
+    return Case(path, [stream(answer, think=4 * LONG)], answer.means, call=limit)
+
+
+# --- SDKs that ask again by themselves ---
+
+RETRYING = [
+    "openai_chat",
+    "langchain_chat",
+    "node_chat",
+    "langchainjs_chat",
+    "vercel_openai_chat",
+    "vercel_compatible_chat",
+    "anthropic_messages",
+    "node_anthropic_messages",
+]
+RETRIES = {"retries": 2}
+AT_ONCE_REFUSED = Play.json(429, NIM_REFUSES, retry_after="1")
+
+
+def comes_back_after_a_refusal(path):
+    """What is known before the first sign of life has its true status, and the SDK acts on it."""
+    answer = STREAMS[path.endpoint]["text"]
+    settings = {"max_attempts": 1, "keepalive_after": 40}
+    plays = [AT_ONCE_REFUSED, stream(answer, think=0)]
+    return Case(path, plays, answer.means, settings, RETRIES, requests=2, signs=False)
+
+
+def does_not_come_back_when_told_so(path):
+    """As the sidecar's own 504 tells it, on which three tickets would be spent otherwise. Not read by Vercel's SDK and LangChain for JavaScript."""
+    refusal = Play.json(504, {"error": {"message": SAYS}}, x_should_retry="false")
+    requests = 3 if path.name.startswith(("vercel", "langchainjs")) else 1
+    kinds = (*path.raises, "AI_RetryError")
+    return Case(path, [refusal], Raises(kinds, SAYS), call=RETRIES, requests=requests, signs=False)
+
+
+def does_not_come_back_after_an_early_200(path):
+    """But for one that reads the status in the error frame, and treats it as it would treat the status itself."""
+    requests = 3 if path.name == "vercel_openai_chat" else 1
+    return Case(path, [said(500)], Raises((*path.raises, "AI_RetryError"), SAYS), call=RETRIES, requests=requests)
+
+
 def cases():
+    paths = {path.name: path for path in PATHS}
+    for name, limit in IMPATIENT.items():
+        yield pytest.param(impatient(paths[name], limit), id=f"{name}, impatient, {limit}")
+    for scenario in (comes_back_after_a_refusal, does_not_come_back_when_told_so, does_not_come_back_after_an_early_200):
+        for name in RETRYING:
+            yield pytest.param(scenario(paths[name]), id=f"{name}, {scenario.__name__.replace('_', ' ')}")
     for scenario in SCENARIOS:
         for path in PATHS:
             answers = STREAMS[path.endpoint]
