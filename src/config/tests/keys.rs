@@ -10,7 +10,7 @@ use super::{config, fault_of_variable, faults, load_text};
 #[test]
 fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_type() {
     for (line, rpm, size, timeout) in [
-        ("rate_rpm: 0", 40, 500, 0),
+        ("rate_rpm: 10000001", 40, 500, 0),
         ("rate_rpm: -1", 40, 500, 0),
         ("rate_rpm: 1e30", 40, 500, 0),
         ("rate_rpm: 99999999999999999999999999999999999999999", 40, 500, 0),
