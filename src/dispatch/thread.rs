@@ -301,10 +301,19 @@ impl Limiter {
                     self.publish_now(now);
                     let _ = answer.send(());
                 }
-                Command::Waiting(most, answer) => drop(answer.send(self.gate.waiting(most, now))),
+                Command::Waiting(most, answer) => drop(answer.send(self.waiting(most, now))),
                 Command::CloseAt(moment) => self.closes_at = moment,
             }
         }
+    }
+
+    fn waiting(&self, most: usize, now: Moment) -> Vec<WaitingJob> {
+        let mut waiting = self.gate.waiting(most, now);
+        for row in &mut waiting {
+            let since = self.gate.job(row.id).and_then(|job| job.link().early_since());
+            row.kept_alive = since.map(|since| now.since(since));
+        }
+        waiting
     }
 
     fn release(&mut self, now: Moment) {

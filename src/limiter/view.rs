@@ -119,6 +119,7 @@ impl<J> Gate<J> {
                 waited: now.since(candidate.arrived),
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
+                kept_alive: None,
             })
         });
         jobs.collect()
