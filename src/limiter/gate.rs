@@ -241,13 +241,6 @@ impl<J> Gate<J> {
         Some(gone.job)
     }
 
-    /// The waiting job of this id.
-    #[must_use]
-    pub fn job(&self, id: u64) -> Option<&J> {
-        let key = self.store.key_of(id)?;
-        self.store.get(key).map(|waiting| &waiting.job)
-    }
-
     /// New settings. A changed rate is the new base of the retreat; the length of the window stays what it was.
     ///
     /// # Errors

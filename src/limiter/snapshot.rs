@@ -227,6 +227,10 @@ pub struct WaitingJob {
     /// Its id; text in JSON, whose numbers are exact up to 2⁵³ only.
     #[serde(serialize_with = "as_text")]
     pub id: u64,
+    /// The `X-Request-Id` that its answer will carry.
+    pub request_id: String,
+    /// Whether it has waited so long that it has risen above the priority it came with.
+    pub aged: bool,
     /// Who sent it.
     #[serde(rename = "agent", serialize_with = "as_text")]
     pub client: Arc<str>,
@@ -244,9 +248,18 @@ pub struct WaitingJob {
     /// How long until its ticket, by the present depth and rate.
     #[serde(rename = "estimate_seconds", serialize_with = "seconds")]
     pub eta: Duration,
-    /// How long its client has been kept alive by an early 200; the gate does not know, its shell does.
+    /// How long its client has been kept alive by an early 200.
     #[serde(rename = "kept_alive_seconds", serialize_with = "optional_seconds")]
     pub kept_alive: Option<Duration>,
+}
+
+/// What the shell of the gate knows of a waiting job.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSide {
+    /// The `X-Request-Id` that its answer will carry.
+    pub request_id: String,
+    /// Since when its answer has been an early 200.
+    pub early_since: Option<Moment>,
 }
 
 /// Three digits after the point are enough for people and keep the JSON short.

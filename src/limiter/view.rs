@@ -2,7 +2,9 @@
 
 use super::admission::{Candidate, Outlook};
 use super::gate::Gate;
-use super::snapshot::{BucketStats, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats};
+use super::snapshot::{
+    BucketStats, ClientSide, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats,
+};
 use super::store::Place;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -93,8 +95,15 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
+    /// `client_side` says what the gate does not know of a job.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment) -> Vec<WaitingJob> {
+    pub fn waiting(
+        &self,
+        max: usize,
+        now: Moment,
+        client_side: impl Fn(&J) -> ClientSide,
+    ) -> Vec<WaitingJob> {
+        let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
         let mut others: Vec<_> =
             self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
@@ -111,15 +120,20 @@ impl<J> Gate<J> {
                 }
             };
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
+            let waited = now.since(candidate.arrived);
+            let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
+            let ClientSide { request_id, early_since } = client_side(&waiting.job);
             Some(WaitingJob {
                 id: candidate.id,
+                request_id,
+                aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
                 model: candidate.model.clone(),
-                waited: now.since(candidate.arrived),
+                waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
-                kept_alive: None,
+                kept_alive: early_since.map(|since| now.since(since)),
             })
         });
         jobs.collect()
