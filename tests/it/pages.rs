@@ -162,7 +162,10 @@ fn status_has_every_figure() {
         let status = sidecar.status();
         (status["requests"]["total"] == 3 && status["queue"]["total_dequeued"] == 2).then_some(status)
     });
-    assert_eq!(status["requests"], json!({"total": 3, "nvidia": 2, "passthrough": 1, "ratelimited": 0}));
+    assert_eq!(
+        status["requests"],
+        json!({"total": 3, "nvidia": 2, "passthrough": 1, "ratelimited": 0, "kept_alive": 0})
+    );
     assert_eq!(status["errors"], json!({"queue_full_rejects": 0, "upstream_errors": 0}));
     let queue = &status["queue"];
     for (key, value) in [
