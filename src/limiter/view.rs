@@ -7,7 +7,7 @@ use super::fairness::Order;
 use super::gate::Gate;
 use super::lanes::{Stand, Standing};
 use super::models::REST;
-use super::snapshot::{HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob};
+use super::snapshot::{ClientSide, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob};
 use super::store::Place;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -97,9 +97,14 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
-    /// `request_id` names a job as its client knows it.
+    /// `client_side` says what the gate does not know of a job.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment, request_id: impl Fn(&J) -> String) -> Vec<WaitingJob> {
+    pub fn waiting(
+        &self,
+        max: usize,
+        now: Moment,
+        client_side: impl Fn(&J) -> ClientSide,
+    ) -> Vec<WaitingJob> {
         let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
         let may_go: HashSet<_> = in_line.iter().copied().collect();
@@ -119,9 +124,10 @@ impl<J> Gate<J> {
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
             let waited = now.since(candidate.arrived);
             let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
+            let ClientSide { request_id, early_since } = client_side(&waiting.job);
             Some(WaitingJob {
                 id: candidate.id,
-                request_id: request_id(&waiting.job),
+                request_id,
                 aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
@@ -129,6 +135,7 @@ impl<J> Gate<J> {
                 waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
+                kept_alive: early_since.map(|since| now.since(since)),
             })
         });
         jobs.collect()
