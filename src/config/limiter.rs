@@ -113,7 +113,7 @@ impl Section for Settings {
                 kind: OrDefault(Whole(0..=MAX_RPM)),
                 default: 40,
                 of: |c| &c.rate_rpm,
-                text: "Limited requests in any 60 s, {range}; 0 is no rate at all, only `max_in_flight`. Out of range falls back to the default.",
+                text: "Limited requests in any 60 s, {range}; 0 is no rate at all, only `max_in_flight`: for a NIM of your own. Out of range falls back to the default.",
             }),
             bucket_capacity: keys.key(&Row {
                 name: "bucket_capacity",
