@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use nvidia_sidecar::clock::Moment;
+use nvidia_sidecar::config::limiter::{Adaptive, QueueSettings, Settings};
 use nvidia_sidecar::limiter::admission::{Candidate, Next, Report, Verdict};
 use nvidia_sidecar::limiter::gate::Gate;
-use nvidia_sidecar::limiter::settings::{Adaptive, QueueSettings, Settings};
 use nvidia_sidecar::priority::Priority;
 use nvidia_sidecar::simulate::{engine, scenario};
 

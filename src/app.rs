@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig, Reloaded};
-use crate::control::{Control, Refusal, limiter_settings};
+use crate::control::{Control, Refusal};
 use crate::dispatch::state_file::StateFile;
 use crate::dispatch::thread::{Command, Limiter, LimiterHandle, Parts};
 use crate::downstream::body_memory::BodyBudget;
@@ -153,11 +153,11 @@ impl Sidecar {
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let (fronts, threads) = (Threads::default(), Threads::default());
-        let gate = Gate::new(limiter_settings(&config), clock.now());
+        let gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
         let agents = Agents::new(&config.agents, clock.now());
         let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
-        let max_in_flight = (config.upstream.max_in_flight, config.passthrough.max_in_flight);
+        let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
         let forwarder = Arc::new(
@@ -298,7 +298,7 @@ impl Sidecar {
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self, loaded: &Config) -> Result<Reloaded, Refusal> {
         self.control.reload(loaded)
     }
 
@@ -370,7 +370,7 @@ fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, StartError> {
 /// As many client connections as there are descriptors, each worker's upstream connection set aside.
 fn most_connections(config: &Config) -> usize {
     let descriptors = lifecycle::raise_descriptor_limit();
-    let upstream = config.upstream.max_in_flight + config.passthrough.max_in_flight;
+    let upstream = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let most = descriptors.saturating_sub(OTHER_DESCRIPTORS + upstream).max(descriptors / 4);
     if most < config.front.max_connections {
         log::warn!(

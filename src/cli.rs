@@ -84,8 +84,11 @@ Configuration:
 Alert bridge, by variables only:
   FEISHU_WEBHOOK_CRITICAL, FEISHU_WEBHOOK_WARNING      the bots' addresses
   FEISHU_SECRET_CRITICAL, FEISHU_SECRET_WARNING        where a bot wants signatures
-  ALERT_COMMAND_CRITICAL, ALERT_COMMAND_WARNING        a program as a JSON list; reads the text on its stdin
-  WEBHOOK_HOST, WEBHOOK_PORT, DASHBOARD_URL            127.0.0.1, 9094, the link on every card
+  ALERT_COMMAND_CRITICAL, ALERT_COMMAND_WARNING        a program as a JSON list; {text}, {title}, {severity}
+                                                       in its arguments, else the text on its stdin
+  ALERT_LANGUAGE, TZ                                   en or zh; the time zone, such as Asia/Shanghai
+  WEBHOOK_HOST, WEBHOOK_PORT, WEBHOOK_TOKEN            127.0.0.1, 9094, the bearer token of Alertmanager
+  DASHBOARD_URL                                        the link on every card
 
 Signals:
   SIGHUP              read the configuration again; a broken one changes nothing

@@ -5,7 +5,6 @@ use crate::config::{self, Config, Faults, LiveConfig, Reloaded};
 use crate::dispatch::thread::{Command, LimiterHandle};
 use crate::downstream::job::Job;
 use crate::limiter::gate::Unfit;
-use crate::limiter::settings::{QueueSettings, RetreatSettings, Settings};
 use crate::limiter::snapshot::WaitingJob;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::log as logging;
@@ -83,7 +82,7 @@ impl Control {
     ///
     /// # Errors
     /// When the queue holds more than the new bound; nothing changes then.
-    pub fn reload(&self, loaded: Config) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self, loaded: &Config) -> Result<Reloaded, Refusal> {
         let _changing = self.changing.lock();
         let merged = config::reload(&self.live.snapshot(), loaded);
         self.put_into_force(&merged.config)?;
@@ -139,7 +138,7 @@ impl Control {
 
     fn put_into_force(&self, config: &Config) -> Result<(), Refusal> {
         let agent = self.agent_for(config)?;
-        let settings = Box::new(limiter_settings(config));
+        let settings = Box::new(config.limiter.clone());
         self.ask(|answer| Command::Reconfigure(settings, answer))?.map_err(Refusal::Unfit)?;
         if let Some(agent) = agent {
             self.forwarder.renew(agent);
@@ -167,37 +166,5 @@ impl Control {
         let (answer, answered) = bounded(1);
         self.limiter.command(command(answer));
         answered.recv_timeout(LIMITER_ANSWERS).map_err(|_| Refusal::Gone)
-    }
-}
-
-/// The configuration as the limiter takes it.
-#[must_use]
-pub fn limiter_settings(config: &Config) -> Settings {
-    let Config { rate, queue, retreat, upstream, .. } = config;
-    let defaults = Settings::default();
-    Settings {
-        rate_rpm: rate.rpm,
-        bucket_capacity: rate.bucket_capacity,
-        max_in_flight: u32::try_from(upstream.max_in_flight).unwrap_or(u32::MAX),
-        queue: QueueSettings {
-            max_size: queue.max_size,
-            max_bytes: queue.max_bytes,
-            full_policy: queue.full_policy,
-            low_priority_timeout: queue.low_timeout,
-            aging: queue.aging.unwrap_or_default(),
-        },
-        retry_after_cap: upstream.retry_after_cap,
-        adaptive: retreat.adaptive,
-        retreat: RetreatSettings {
-            window: retreat.window,
-            threshold: retreat.threshold_429,
-            factor: retreat.factor,
-            min_rpm: retreat.min_rpm,
-            recover_window: retreat.recover_window,
-            recover_threshold: retreat.recover_threshold,
-            recover_increment_rpm: retreat.recover_increment_rpm.into(),
-            ..defaults.retreat
-        },
-        ..defaults
     }
 }

@@ -123,7 +123,7 @@ impl Service {
         for warning in &loaded.warnings {
             log::warn!("reload: {warning}");
         }
-        let result = sidecar.reload(loaded.config);
+        let result = sidecar.reload(&loaded.config);
         sidecar.count_reload(result.is_ok());
         let reloaded = match result {
             Ok(reloaded) => reloaded,

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::card::clean;
+use super::text::clean;
 
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

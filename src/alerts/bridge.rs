@@ -26,8 +26,12 @@ use crate::lifecycle::Threads;
 use crate::service::Log;
 
 /// What the HTTP side may cost: Alertmanager, Prometheus, a health check and an operator.
-const LIMITS: Limits =
-    Limits { max_connections: 32, max_body_bytes: 1024 * 1024, timeout: Duration::from_secs(60) };
+const LIMITS: Limits = Limits {
+    max_connections: 32,
+    max_body_bytes: 1024 * 1024,
+    idle: Duration::from_secs(60),
+    transfer: Duration::from_secs(10),
+};
 
 /// The bounds on sending.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +82,16 @@ impl Bridge {
         let labels: Vec<Label> = settings.routes.iter().map(label).collect();
         let metrics = Arc::new(Metrics::new(&labels)?);
         let outbox = |(route, label): (Route, Label)| {
-            let receiver = receiver(route.way, tuning.timeout, clock);
+            let receiver = match route.way {
+                Way::Feishu { webhook, secret } => {
+                    Receiver::Feishu(Feishu::new(webhook, secret, tuning.timeout, clock))
+                }
+                Way::Command(words) => Receiver::Command(Command::new(
+                    words,
+                    settings.command_environment.clone(),
+                    tuning.timeout,
+                )),
+            };
             let bounds = (tuning.capacity, tuning.pace);
             Arc::new(Outbox::new(label, receiver, bounds, Arc::clone(&metrics), clock))
         };
@@ -89,7 +102,8 @@ impl Bridge {
             let outbox = Arc::clone(outbox);
             threads.spawn(format!("{way}-{}", severity.as_str()), move || outbox.run())?;
         }
-        let intake = Intake { outboxes: outboxes.clone(), dashboard: settings.dashboard, metrics, clock };
+        let (style, token) = (settings.style, settings.token);
+        let intake = Intake { outboxes: outboxes.clone(), style, token, metrics, clock };
         let server = Server::start("alert-webhook", listener, LIMITS, clock, move |request, reply| {
             let answer = intake.answer(&request);
             reply.send(answer.status, answer.content_type, answer.fields, &answer.body)
@@ -103,7 +117,7 @@ impl Bridge {
         self.server.address()
     }
 
-    /// Takes no more alerts, sends what is queued within the bound, and tells how many messages are lost.
+    /// Takes no more alerts, sends what is queued within the bound, and returns how many messages are lost.
     #[must_use]
     pub fn stop(self) -> usize {
         self.server.stop();
@@ -122,13 +136,6 @@ fn label(route: &Route) -> Label {
         Way::Command(_) => "command",
     };
     Label { severity: route.severity, way }
-}
-
-fn receiver(way: Way, timeout: Duration, clock: Clock) -> Receiver {
-    match way {
-        Way::Feishu { webhook, secret } => Receiver::Feishu(Feishu::new(webhook, secret, timeout, clock)),
-        Way::Command(words) => Receiver::Command(Command::new(words, timeout)),
-    }
 }
 
 /// Runs the bridge until it is told to stop. Status 0 after a stop; 1 when it cannot start or a second signal ends it

@@ -1,9 +1,11 @@
-//! Hands a card's text to a program: arguments as configured, no shell, a bound on its time.
+//! Hands a card to a program: in its arguments where they ask for it, else on its standard input; no shell, an environment
+//! of its own, a bound on its time.
 //!
 //! The program runs in a process group of its own, so that at the end of its time its children are killed with it. A
 //! thread feeds it and waits for it *without reaping* it (`waitid`, `WNOWAIT`): until the sender reaps it, its number
 //! belongs to it, and the signal cannot hit somebody else.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command as Program, ExitStatus, Stdio};
@@ -13,27 +15,33 @@ use crossbeam_channel::bounded;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::answer::Verdict;
-use super::settings::SECRET_VARIABLES;
+use super::card::Card;
 use crate::lifecycle::Threads;
+
+/// In an argument, what stands for the card's text.
+const TEXT: &str = "{text}";
 
 /// A program that sends alerts.
 pub struct Command {
     words: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
     timeout: Duration,
     threads: Threads,
 }
 
 impl Command {
-    /// The program `words[0]` with the rest as its arguments, which may run for `timeout`.
+    /// The program `words[0]` with the rest as its arguments and these variables alone, which may run for `timeout`.
+    ///
+    /// In the arguments `{text}`, `{title}` and `{severity}` stand for the card's.
     #[must_use]
-    pub fn new(words: Vec<String>, timeout: Duration) -> Command {
-        Command { words, timeout, threads: Threads::default() }
+    pub fn new(words: Vec<String>, environment: Vec<(&'static str, OsString)>, timeout: Duration) -> Command {
+        Command { words, environment, timeout, threads: Threads::default() }
     }
 
-    /// Runs it with `text` on its standard input; its exit status 0 is a delivery.
+    /// Runs it for a card; its exit status 0 is a delivery.
     #[must_use]
-    pub fn send(&self, text: String) -> Verdict {
-        match self.run(text) {
+    pub fn send(&self, card: &Card) -> Verdict {
+        match self.run(card) {
             Ok(Some(status)) if status.success() => Verdict::Delivered,
             Ok(Some(status)) => Verdict::Failed(format!("it ended with {status}")),
             Ok(None) => Verdict::Failed(format!("it was killed after {:?}", self.timeout)),
@@ -42,25 +50,27 @@ impl Command {
     }
 
     /// Its exit status, or none when its time was up.
-    fn run(&self, text: String) -> io::Result<Option<ExitStatus>> {
-        let mut child = self.program().spawn()?;
+    fn run(&self, card: &Card) -> io::Result<Option<ExitStatus>> {
+        let mut child = self.program(card).spawn()?;
         let group = Pid::from_child(&child);
-        let ended = self.ends_in_time(&mut child, group, text);
+        let ended = self.ends_in_time(&mut child, group, card.text());
         if !matches!(ended, Ok(true)) {
-            // That it is gone already is no error.
+            // That it is gone already is not an error.
             let _ = kill_process_group(group, Signal::KILL);
         }
         let status = child.wait()?;
         Ok(ended?.then_some(status))
     }
 
-    fn program(&self) -> Program {
+    fn program(&self, card: &Card) -> Program {
         let (name, arguments) = self.words.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest));
         let mut program = Program::new(name);
-        program.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
-        for secret in SECRET_VARIABLES {
-            program.env_remove(secret);
-        }
+        // A program that gets its text as an argument and waits for the end of its input as well must find it.
+        let asks = arguments.iter().any(|argument| argument.contains(TEXT));
+        let input = if asks { Stdio::null() } else { Stdio::piped() };
+        program.args(arguments.iter().map(|argument| filled(argument, card)));
+        program.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        program.stdin(input).stdout(Stdio::null()).process_group(0);
         program
     }
 
@@ -77,6 +87,29 @@ impl Command {
     }
 }
 
+/// The argument with what the card says in place of the names. In one pass, so that a text which holds such a name
+/// arrives as it is.
+fn filled(argument: &str, card: &Card) -> String {
+    let mut rest = argument;
+    let mut filled = String::new();
+    while let Some(at) = rest.find('{') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (name, value) = if rest.starts_with(TEXT) {
+            (TEXT, card.text())
+        } else if rest.starts_with("{title}") {
+            ("{title}", card.title().to_owned())
+        } else if rest.starts_with("{severity}") {
+            ("{severity}", card.severity().as_str().to_owned())
+        } else {
+            ("{", "{".to_owned())
+        };
+        filled.push_str(&value);
+        rest = &rest[name.len()..];
+    }
+    filled + rest
+}
+
 fn feed(input: Option<ChildStdin>, text: &str) {
     if let Some(mut input) = input {
         // A program may end without reading all of it; its exit status says whether that was right.
@@ -86,45 +119,83 @@ fn feed(input: Option<ChildStdin>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::{Clock, Moment};
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
 
-    fn run(words: &[&str], text: &str, timeout: Duration) -> Verdict {
-        Command::new(words.iter().map(ToString::to_string).collect(), timeout).send(text.into())
-    }
+    use super::*;
+    use crate::alerts::alert::{Alert, Severity, State};
+    use crate::alerts::card::Style;
+    use crate::clock::{Clock, Moment};
 
     const LONG: Duration = Duration::from_secs(20);
 
+    fn card(summary: &str) -> Card {
+        let alert = Alert {
+            fingerprint: "a".into(),
+            state: State::Firing,
+            severity: Severity::Critical,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::from([("summary".to_owned(), summary.to_owned())]),
+            starts_at: None,
+            ends_at: None,
+        };
+        Card::new(&alert, &Style::default(), SystemTime::UNIX_EPOCH)
+    }
+
+    fn command(words: &[&str], timeout: Duration) -> Command {
+        let path = vec![("PATH", OsString::from("/usr/local/bin:/usr/bin:/bin"))];
+        Command::new(words.iter().map(ToString::to_string).collect(), path, timeout)
+    }
+
+    fn run(words: &[&str], summary: &str) -> Verdict {
+        command(words, LONG).send(&card(summary))
+    }
+
     #[test]
     fn the_text_is_on_its_standard_input_and_status_0_is_a_delivery() {
-        assert_eq!(run(&["grep", "-q", "CRITICAL"], "[CRITICAL] Firing\n", LONG), Verdict::Delivered);
-        let Verdict::Failed(reason) = run(&["grep", "-q", "CRITICAL"], "other\n", LONG) else {
-            panic!("failed")
-        };
+        assert_eq!(run(&["grep", "-q", "^\\[CRITICAL\\] Firing: disk$"], "disk"), Verdict::Delivered);
+        let Verdict::Failed(reason) = run(&["grep", "-q", "^disk$"], "disk") else { panic!("failed") };
         assert!(reason.contains("exit status: 1"), "{reason}");
     }
 
     #[test]
+    fn an_argument_takes_text_title_and_severity_and_the_input_is_empty_then() {
+        let script = "[ -z \"$(cat)\" ] && [ \"$1\" = \"to: [CRITICAL] Firing: disk\" ] && [ \"$2\" = critical! ] && \
+                      case $3 in '[CRITICAL] Firing: disk'*Alert:*) ;; *) exit 1 ;; esac";
+        let words = ["sh", "-c", script, "page", "to: {title}", "{severity}!", "{text}"];
+        assert_eq!(run(&words, "disk"), Verdict::Delivered);
+    }
+
+    #[test]
+    fn what_an_alert_says_is_never_read_as_a_name_to_be_filled_in() {
+        assert_eq!(filled("{title}{{text}", &card("{severity} {text}")), {
+            let card = card("{severity} {text}");
+            format!("[CRITICAL] Firing: {{severity}} {{text}}{{{}", card.text())
+        });
+        assert_eq!(filled("{\"text\": 1} {other} {", &card("x")), "{\"text\": 1} {other} {");
+    }
+
+    #[test]
     fn no_shell_reads_the_words() {
-        assert_eq!(run(&["test", "$HOME;`id`", "=", "$HOME;`id`"], "", LONG), Verdict::Delivered);
+        let words = ["test", "$HOME;`id` {title}", "=", "$HOME;`id` [CRITICAL] Firing: $(id)"];
+        assert_eq!(run(&words, "$(id)"), Verdict::Delivered);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure() {
-        let Verdict::Failed(reason) = run(&["/nonexistent/page"], "x", LONG) else { panic!("failed") };
+        let Verdict::Failed(reason) = run(&["/nonexistent/page"], "x") else { panic!("failed") };
         assert!(reason.starts_with("it cannot be run"), "{reason}");
     }
 
     #[test]
-    fn a_program_that_reads_nothing_is_no_failure() {
-        assert_eq!(run(&["true"], &"x".repeat(1_000_000), LONG), Verdict::Delivered);
+    fn a_program_that_reads_nothing_is_not_a_failure() {
+        assert_eq!(run(&["true"], &"x".repeat(1_000_000)), Verdict::Delivered);
     }
 
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children() {
         let clock = Clock::start();
-        let script = "sleep 600 & wait";
-        let verdict = run(&["sh", "-c", script], &"x".repeat(1_000_000), Duration::from_millis(200));
+        let verdict = command(&["sh", "-c", "sleep 600 & wait"], Duration::from_millis(200)).send(&card("x"));
         assert!(
             matches!(&verdict, Verdict::Failed(reason) if reason.starts_with("it was killed")),
             "{verdict:?}"
@@ -133,11 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_inherit_the_secrets() {
-        let program = Command::new(vec!["page".into()], LONG).program();
-        let removed: Vec<_> =
-            program.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
-        assert_eq!(removed.len(), SECRET_VARIABLES.len());
-        assert!(SECRET_VARIABLES.iter().all(|secret| removed.contains(&std::ffi::OsStr::new(secret))));
+    fn it_has_the_variables_that_it_was_given_and_no_others() {
+        let script = "[ \"$(env | cut -d= -f1 | sort | grep -vE '^(PWD|SHLVL|_)$')\" = PATH ]";
+        assert_eq!(run(&["sh", "-c", script], "x"), Verdict::Delivered);
     }
 }

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::alert::{Alert, Severity};
-use super::card::Card;
+use super::card::{Card, Style};
 use super::metrics::{Call, Metrics};
 use super::outbox::Outbox;
 use super::queue::Offer;
 use super::webhook;
 use crate::clock::Clock;
-use crate::http::Request;
+use crate::config::Secret;
+use crate::downstream::access::same;
+use crate::downstream::identity::bearer;
+use crate::http::{Head, Request};
 
 /// Answers requests. It never waits for a receiver.
 pub(super) struct Intake {
     pub(super) outboxes: Vec<Arc<Outbox>>,
-    pub(super) dashboard: Option<String>,
+    pub(super) style: Style,
+    pub(super) token: Option<Secret>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -51,6 +55,15 @@ impl Intake {
             self.metrics.called(Call::Invalid);
             return refusal(403, &[], "the webhook is not for browsers");
         }
+        if !self.admits(&request.head) {
+            self.metrics.called(Call::Unauthorized);
+            log::warn!("refused a webhook without the token of WEBHOOK_TOKEN");
+            return refusal(
+                401,
+                &[("www-authenticate", "Bearer")],
+                "the webhook takes the bearer token of WEBHOOK_TOKEN",
+            );
+        }
         let alerts = match webhook::read(&request.body) {
             Ok(alerts) => alerts,
             Err(error) => {
@@ -73,10 +86,16 @@ impl Intake {
         Answer { status: 200, content_type: JSON, fields: &[], body: counts.to_string().into_bytes() }
     }
 
+    fn admits(&self, head: &Head) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = head.field("authorization").and_then(bearer);
+        given.is_some_and(|given| same(given, token).into())
+    }
+
     /// Offers an alert to every way of its severity. One that has no room is offered it again with the whole webhook;
     /// to the others it is a duplicate then.
     fn offer(&self, alert: &Alert) -> Offer {
-        let card = Arc::new(Card::new(alert, self.dashboard.as_deref(), self.clock.wall()));
+        let card = Arc::new(Card::new(alert, &self.style, self.clock.wall()));
         let offers: Vec<Offer> = self.ways(alert.severity).map(|outbox| outbox.offer(alert, &card)).collect();
         let told = [Offer::Full, Offer::Queued].into_iter().find(|offer| offers.contains(offer));
         let offer = told.unwrap_or(Offer::Duplicate);
@@ -84,7 +103,7 @@ impl Intake {
         offer
     }
 
-    /// The ways of a severity; the other severity's when it has none, so that no alert is told to nobody.
+    /// The ways of a severity; the other severity's when it has none, so that no alert is lost.
     fn ways(&self, severity: Severity) -> impl Iterator<Item = &Arc<Outbox>> {
         let own = self.outboxes.iter().any(|outbox| outbox.label().severity == severity);
         self.outboxes.iter().filter(move |outbox| !own || outbox.label().severity == severity)

@@ -26,15 +26,20 @@ pub(super) enum Call {
     Accepted,
     /// It cannot be read.
     Invalid,
+    /// It came without the token.
+    Unauthorized,
     /// There was no room for all of it.
     Full,
 }
+
+const CALLS: [Call; 4] = [Call::Accepted, Call::Invalid, Call::Unauthorized, Call::Full];
 
 impl Call {
     const fn as_str(self) -> &'static str {
         match self {
             Call::Accepted => "accepted",
             Call::Invalid => "invalid",
+            Call::Unauthorized => "unauthorized",
             Call::Full => "full",
         }
     }
@@ -116,7 +121,7 @@ impl Metrics {
     }
 
     fn begin(&self, routes: &[Label]) {
-        for call in [Call::Accepted, Call::Invalid, Call::Full] {
+        for call in CALLS {
             self.webhooks.with_label_values(&[call.as_str()]);
         }
         for severity in Severity::ALL {

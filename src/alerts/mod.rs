@@ -7,7 +7,7 @@
 //!
 //! Alertmanager's own retries end with the group's interval, so the bridge takes an alert over once it is queued and
 //! answers 503 only when it is not. Each way of each severity has its outbox, its bounded queue and its thread, so that
-//! one that fails delays no other. The queue lives in memory: what a stop cannot send in time is told in the log, and
+//! one that fails delays no other. The queue lives in memory: what a stop cannot send in time is counted in the log, and
 //! comes again with Alertmanager's `repeat_interval`.
 
 pub mod alert;
@@ -17,6 +17,8 @@ pub mod card;
 pub mod command;
 pub mod feishu;
 mod intake;
+pub mod language;
+pub mod local_time;
 mod metrics;
 mod outbox;
 pub mod queue;
@@ -24,6 +26,7 @@ pub mod settings;
 pub mod sign;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod webhook;
 
 pub use bridge::run;

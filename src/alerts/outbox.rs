@@ -26,7 +26,7 @@ impl Receiver {
         match (self, form) {
             (Receiver::Feishu(bot), Form::Card) => bot.send(card.message()),
             (Receiver::Feishu(bot), Form::Plain) => bot.send(card.plain_message()),
-            (Receiver::Command(program), _) => program.send(card.text()),
+            (Receiver::Command(program), _) => program.send(card),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Outbox {
         offer
     }
 
-    /// Tells the metrics how full it is.
+    /// Sets the metrics of how full it is.
     pub(super) fn measure(&self) {
         let state = self.state.lock();
         let oldest = state.queue.oldest(self.clock.now());
@@ -94,9 +94,10 @@ impl Outbox {
     /// Sends until [`close`](Outbox::close)d.
     pub(super) fn run(&self) {
         while let Some((card, form)) = self.await_next() {
-            // A defect in sending one message must not silence the others.
+            // A bug in sending one message must not silence the others.
             let sent = catch_unwind(AssertUnwindSafe(|| self.receiver.send(&card, form)));
-            let verdict = sent.unwrap_or_else(|_| Verdict::Refused("a defect".into()));
+            let verdict =
+                sent.unwrap_or_else(|_| Verdict::Refused("the bridge has a bug: sending it panicked".into()));
             let settled = self.state.lock().queue.settle(&verdict, self.clock.now());
             self.metrics.attempted(self.label, &verdict);
             self.tell(&card, &verdict, &settled);

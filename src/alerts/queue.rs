@@ -56,7 +56,7 @@ pub enum Offer {
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Send this, and tell [`Queue::settle`] how it went.
+    /// Send this, and report to [`Queue::settle`] how it went.
     Send(Arc<Card>, Form),
     /// Nothing before this moment.
     Wait(Moment),
@@ -237,6 +237,7 @@ mod tests {
 
     use super::*;
     use crate::alerts::alert::Severity;
+    use crate::alerts::card::Style;
 
     const APART: Duration = Duration::from_millis(600);
     const SECOND: Duration = Duration::from_secs(1);
@@ -255,7 +256,7 @@ mod tests {
 
     fn offer(queue: &mut Queue, fingerprint: &str, state: State, now: Moment) -> Offer {
         let alert = alert(fingerprint, state);
-        let card = Arc::new(Card::new(&alert, None, SystemTime::UNIX_EPOCH));
+        let card = Arc::new(Card::new(&alert, &Style::default(), SystemTime::UNIX_EPOCH));
         queue.offer(&alert, &card, now)
     }
 

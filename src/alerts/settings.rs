@@ -1,32 +1,57 @@
 //! The bridge's settings, all from the environment, and what is wrong with them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::alert::Severity;
-use super::card::is_link;
+use super::card::Style;
+use super::language::Language;
+use super::local_time::LocalTime;
+use super::text::is_link;
 use crate::config::{self, BaseUrl, Environment, Secret};
 
 /// The port that Alertmanager's configuration names.
 const DEFAULT_PORT: u16 = 9094;
-/// Whoever reaches the port can send cards, so opening it to others is a decision: the compose file, where Alertmanager
-/// comes over a network of its own, makes it.
+/// Without a token, all who reach the port can send cards, so opening it to others is a decision: the compose file, where
+/// Alertmanager comes over a network of its own, makes it.
 const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The variables that the bridge shares with the proxy.
 const LOG_VARIABLES: [&str; 2] = ["SIDECAR_LOG_LEVEL", "SIDECAR_LOG_FORMAT"];
-/// Feishu's custom bots, and what a command must not inherit.
-pub(super) const SECRET_VARIABLES: [&str; 4] =
-    ["FEISHU_WEBHOOK_CRITICAL", "FEISHU_WEBHOOK_WARNING", "FEISHU_SECRET_CRITICAL", "FEISHU_SECRET_WARNING"];
+/// What a command inherits where it is set: how to find, speak and trust, and nothing that may hold a secret.
+const INHERITED: [&str; 17] = [
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LC_TIME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+];
 
 /// How the bridge runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The link on every card.
-    pub dashboard: Option<String>,
+    /// What a webhook call must carry as its bearer token, where it must.
+    pub token: Option<Secret>,
+    /// How cards are written.
+    pub style: Style,
     /// The ways to send, at least one.
     pub routes: Vec<Route>,
+    /// The variables that commands get.
+    pub command_environment: Vec<(&'static str, OsString)>,
     /// The log.
     pub log: config::Log,
     /// What is allowed but deserves a look.
@@ -52,7 +77,7 @@ pub enum Way {
         /// The key of the signature, where the bot wants one.
         secret: Option<Secret>,
     },
-    /// To a program's standard input.
+    /// To a program, with its arguments.
     Command(Vec<String>),
 }
 
@@ -77,14 +102,20 @@ impl Settings {
     pub fn read(environment: &Environment) -> Result<Settings, Faults> {
         let mut reader = Reader { environment, faults: Vec::new(), warnings: Vec::new() };
         let listen = SocketAddr::new(reader.host(), reader.port());
-        let dashboard = reader.dashboard();
+        let token = reader.secret("WEBHOOK_TOKEN").map(Secret::new);
+        let style = Style { language: reader.language(), zone: reader.zone(), dashboard: reader.dashboard() };
         let routes: Vec<Route> =
             Severity::ALL.into_iter().flat_map(|severity| reader.routes(severity)).collect();
         let log = reader.log();
         reader.look_for_gaps(&routes);
-        match (log, reader.faults.is_empty()) {
-            (Some(log), true) => Ok(Settings { listen, dashboard, routes, log, warnings: reader.warnings }),
-            _ => Err(Faults(reader.faults)),
+        let inherited = |name| Some((name, environment.get(name)?.to_owned()));
+        let command_environment = INHERITED.into_iter().filter_map(inherited).collect();
+        let (faults, warnings) = (reader.faults, reader.warnings);
+        match log {
+            Some(log) if faults.is_empty() => {
+                Ok(Settings { listen, token, style, routes, command_environment, log, warnings })
+            }
+            _ => Err(Faults(faults)),
         }
     }
 }
@@ -115,7 +146,10 @@ impl Reader<'_> {
         match self.text("WEBHOOK_HOST").as_deref() {
             None | Some("localhost") => DEFAULT_HOST,
             Some(text) => text.parse().unwrap_or_else(|_| {
-                self.fault("WEBHOOK_HOST", format!("{text:?} is no IP address; 127.0.0.1 and 0.0.0.0 are"));
+                self.fault(
+                    "WEBHOOK_HOST",
+                    format!("{text:?} is not an IP address; 127.0.0.1 and 0.0.0.0 are"),
+                );
                 DEFAULT_HOST
             }),
         }
@@ -124,15 +158,33 @@ impl Reader<'_> {
     fn port(&mut self) -> u16 {
         let Some(text) = self.text("WEBHOOK_PORT") else { return DEFAULT_PORT };
         text.parse().unwrap_or_else(|_| {
-            self.fault("WEBHOOK_PORT", format!("{text:?} is no port; give a number from 1 to 65535"));
+            self.fault("WEBHOOK_PORT", format!("{text:?} is not a port; give a number from 1 to 65535"));
             DEFAULT_PORT
+        })
+    }
+
+    fn language(&mut self) -> Language {
+        let Some(tag) = self.text("ALERT_LANGUAGE") else { return Language::default() };
+        Language::of(&tag).unwrap_or_else(|| {
+            self.fault("ALERT_LANGUAGE", format!("{tag:?} is not a language of the cards; en and zh are"));
+            Language::default()
+        })
+    }
+
+    /// A zone that is not known is no reason to keep alerts back: the cards say which one they show.
+    fn zone(&mut self) -> LocalTime {
+        let Some(name) = self.text("TZ") else { return LocalTime::of_system() };
+        LocalTime::named(&name).unwrap_or_else(|| {
+            let warning = format!("TZ {name:?} is not in the system's time zone database: cards show UTC");
+            self.warnings.push(warning);
+            LocalTime::default()
         })
     }
 
     fn dashboard(&mut self) -> Option<String> {
         let url = self.text("DASHBOARD_URL")?;
         if !is_link(&url) {
-            self.fault("DASHBOARD_URL", "is no link; give a URL that starts with http:// or https://");
+            self.fault("DASHBOARD_URL", "is not a link; give a URL that starts with http:// or https://");
         }
         Some(url)
     }
@@ -191,7 +243,7 @@ impl Reader<'_> {
         let fits = words.first().is_some_and(|program| !program.is_empty());
         if !fits || words.iter().any(|word| word.contains('\0')) {
             let example = r#"["/usr/local/bin/page", "--urgent"]"#;
-            self.fault(&variable, format!("is no list of words in JSON; write it like {example}"));
+            self.fault(&variable, format!("is not a list of words in JSON; write it like {example}"));
         }
         Some(Way::Command(words))
     }
@@ -212,7 +264,7 @@ impl Reader<'_> {
     fn look_for_gaps(&mut self, routes: &[Route]) {
         if routes.is_empty() {
             let ways = "FEISHU_WEBHOOK_CRITICAL, FEISHU_WEBHOOK_WARNING, ALERT_COMMAND_CRITICAL or ALERT_COMMAND_WARNING";
-            self.faults.push(format!("there is nobody to send alerts to; set {ways}"));
+            self.faults.push(format!("there is no receiver of alerts; set {ways}"));
             return;
         }
         for severity in Severity::ALL {
@@ -243,7 +295,8 @@ mod tests {
     fn one_way_is_enough_and_the_rest_has_defaults() {
         let settings = read(&[("FEISHU_WEBHOOK_CRITICAL", HOOK)]).expect("valid");
         assert_eq!(settings.listen.to_string(), "127.0.0.1:9094");
-        assert_eq!(settings.dashboard, None);
+        assert_eq!((settings.style.dashboard, settings.style.language), (None, Language::English));
+        assert_eq!(settings.token, None);
         assert_eq!(settings.routes.len(), 1);
         assert_eq!(
             settings.warnings,
@@ -261,6 +314,12 @@ mod tests {
             ("FEISHU_SECRET_CRITICAL", "s3cret"),
             ("FEISHU_WEBHOOK_WARNING", "http://relay.example.org/hook"),
             ("ALERT_COMMAND_WARNING", r#"["/usr/local/bin/page", "a b", "$HOME"]"#),
+            ("WEBHOOK_TOKEN", "t0ken-long"),
+            ("ALERT_LANGUAGE", "zh-CN"),
+            ("TZ", "CST-8"),
+            ("PATH", "/usr/bin"),
+            ("SIDECAR_API_KEY", "nvapi-hidden"),
+            ("HTTPS_PROXY", "http://user:hidden@proxy:3128"),
             ("SIDECAR_LOG_LEVEL", "DEBUG"),
             ("SIDECAR_RATE_RPM", "not the bridge's business"),
         ])
@@ -278,6 +337,10 @@ mod tests {
                 (Severity::Warning, Way::Command(words)),
             ]
         );
+        assert_eq!(settings.token, Some(Secret::new("t0ken-long")));
+        assert_eq!(settings.style.language, Language::Chinese);
+        let inherited: Vec<_> = settings.command_environment.iter().map(|(name, _)| *name).collect();
+        assert_eq!(inherited, ["PATH", "TZ"], "and no secret");
         assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
         assert!(settings.warnings[0].starts_with("FEISHU_WEBHOOK_WARNING is not https"));
     }
@@ -309,13 +372,15 @@ mod tests {
             ("FEISHU_WEBHOOK_WARNING", "https://open.feishu.cn/hook?token=hidden", "has a query"),
             ("FEISHU_SECRET_CRITICAL", "<hidden>", "placeholder"),
             ("FEISHU_SECRET_WARNING", "hidden", "FEISHU_WEBHOOK_WARNING is not"),
-            ("ALERT_COMMAND_WARNING", "page hidden", "no list of words"),
-            ("ALERT_COMMAND_WARNING", "[]", "no list of words"),
-            ("ALERT_COMMAND_WARNING", "[\"\"]", "no list of words"),
-            ("ALERT_COMMAND_WARNING", "[\"page\", 1]", "no list of words"),
-            ("WEBHOOK_PORT", "65536", "is no port"),
-            ("WEBHOOK_HOST", "eth0", "is no IP address"),
-            ("DASHBOARD_URL", "grafana", "is no link"),
+            ("ALERT_COMMAND_WARNING", "page hidden", "not a list of words"),
+            ("ALERT_COMMAND_WARNING", "[]", "not a list of words"),
+            ("ALERT_COMMAND_WARNING", "[\"\"]", "not a list of words"),
+            ("ALERT_COMMAND_WARNING", "[\"page\", 1]", "not a list of words"),
+            ("WEBHOOK_PORT", "65536", "is not a port"),
+            ("WEBHOOK_HOST", "eth0", "is not an IP address"),
+            ("WEBHOOK_TOKEN", "REPLACE_ME", "placeholder"),
+            ("ALERT_LANGUAGE", "klingon", "is not a language"),
+            ("DASHBOARD_URL", "grafana", "is not a link"),
             ("SIDECAR_LOG_LEVEL", "LOUD", "log_level"),
         ] {
             let fault = read(&[("FEISHU_WEBHOOK_CRITICAL", HOOK), (name, value)]).expect_err(value);
@@ -326,9 +391,24 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_is_not_known_is_a_warning_and_utc() {
+        let settings = read(&[("FEISHU_WEBHOOK_CRITICAL", HOOK), ("TZ", "Asia/Atlantis")]).expect("valid");
+        assert!(settings.warnings[0].starts_with("TZ \"Asia/Atlantis\""), "{:?}", settings.warnings);
+        let epoch = time::OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(settings.style.zone.shown(epoch), "1970-01-01 00:00:00 UTC");
+    }
+
+    #[test]
     fn debug_shows_no_address_and_no_secret() {
-        let settings = read(&[("FEISHU_WEBHOOK_CRITICAL", HOOK), ("FEISHU_SECRET_CRITICAL", "s3cret-long")]);
+        let settings = read(&[
+            ("FEISHU_WEBHOOK_CRITICAL", HOOK),
+            ("FEISHU_SECRET_CRITICAL", "s3cret-long"),
+            ("WEBHOOK_TOKEN", "t0ken-long"),
+        ]);
         let shown = format!("{:?}", settings.expect("valid"));
-        assert!(!shown.contains("0a1b2c3d") && !shown.contains("s3cret-long"), "{shown}");
+        assert!(
+            !shown.contains("0a1b2c3d") && !shown.contains("s3cret-long") && !shown.contains("t0ken-long"),
+            "{shown}"
+        );
     }
 }

@@ -12,6 +12,7 @@ use ureq::Agent;
 
 use super::alert::Severity;
 use super::bridge::{Bridge, Tuning};
+use super::card::Style;
 use super::queue::Pace;
 use super::settings::{Route, Settings, Way};
 use super::sign::sign;
@@ -52,7 +53,8 @@ impl Feishu {
         let (post, posts) = unbounded();
         let script = Arc::new(Mutex::new(VecDeque::new()));
         let replies = Arc::clone(&script);
-        let limits = Limits { max_connections: 8, max_body_bytes: 20_000, timeout: PATIENCE };
+        let limits =
+            Limits { max_connections: 8, max_body_bytes: 20_000, idle: PATIENCE, transfer: PATIENCE };
         let server = Server::start("feishu", listener(), limits, Clock::start(), move |request, reply| {
             let body = serde_json::from_slice(&request.body).unwrap_or_default();
             let answer = replies.lock().pop_front().unwrap_or(SUCCESS);
@@ -93,16 +95,20 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a free port")
 }
 
-fn bridge(ways: impl IntoIterator<Item = (Severity, Way)>, tuning: Tuning) -> Bridge {
-    let listener = listener();
-    let settings = Settings {
-        listen: listener.local_addr().expect("an address"),
-        dashboard: Some("http://127.0.0.1:3000/d/nvidia-sidecar".into()),
+fn settings(ways: impl IntoIterator<Item = (Severity, Way)>) -> Settings {
+    Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        token: None,
+        style: Style { dashboard: Some("http://127.0.0.1:3000/d/nvidia-sidecar".into()), ..Style::default() },
+        command_environment: vec![("PATH", "/usr/bin:/bin".into())],
         routes: ways.into_iter().map(|(severity, way)| Route { severity, way }).collect(),
         log: Log { level: log::LevelFilter::Off, format: LogFormat::Json },
         warnings: Vec::new(),
-    };
-    Bridge::start(settings, listener, tuning, Clock::start()).expect("a bridge")
+    }
+}
+
+fn bridge(ways: impl IntoIterator<Item = (Severity, Way)>, tuning: Tuning) -> Bridge {
+    Bridge::start(settings(ways), listener(), tuning, Clock::start()).expect("a bridge")
 }
 
 fn agent() -> Agent {
@@ -177,9 +183,9 @@ fn what_feishu_does_not_take_is_sent_again_in_its_order() {
     second["annotations"]["summary"] = "second".into();
     notify(&bridge, &[alert("a", "firing", "critical"), second]);
     for _ in 0..5 {
-        assert_eq!(feishu.next_title(), "[CRITICAL] Firing: The NVIDIA API does not answer");
+        assert_eq!(feishu.next_title(), "[CRITICAL] Firing: The NVIDIA API does not answer · sidecar:9191");
     }
-    assert_eq!(feishu.next_title(), "[CRITICAL] Firing: second");
+    assert_eq!(feishu.next_title(), "[CRITICAL] Firing: second · sidecar:9191");
     assert_eq!(bridge.stop(), 0);
     assert!(feishu.posts.is_empty(), "and nothing twice");
 }
@@ -263,7 +269,7 @@ fn a_bot_that_fails_delays_no_other() {
     let dead = Way::Feishu { webhook: Secret::new("http://127.0.0.1:1/hook"), secret: None };
     let bridge = bridge([(Severity::Critical, dead), (Severity::Warning, feishu.bot("w", None))], TUNING);
     notify(&bridge, &[alert("a", "firing", "critical"), alert("b", "firing", "warning")]);
-    assert_eq!(feishu.next_title(), "[WARNING] Firing: The NVIDIA API does not answer");
+    assert_eq!(feishu.next_title(), "[WARNING] Firing: The NVIDIA API does not answer · sidecar:9191");
 }
 
 #[test]
@@ -279,7 +285,7 @@ fn a_command_gets_the_text_beside_feishu() {
     assert_eq!(bridge.stop(), 0);
     let text = std::fs::read_to_string(&file).expect("the command's file");
     std::fs::remove_file(&file).expect("removed");
-    assert!(text.starts_with("[CRITICAL] Firing: The NVIDIA API does not answer\n"), "{text}");
+    assert!(text.starts_with("[CRITICAL] Firing: The NVIDIA API does not answer · sidecar:9191\n"), "{text}");
 }
 
 #[test]
@@ -299,7 +305,7 @@ fn a_stop_sends_what_is_queued_whatever_failed_before() {
 }
 
 #[test]
-fn a_stop_is_bounded_and_tells_what_is_lost() {
+fn a_stop_is_bounded_and_counts_what_is_lost() {
     let dead = Way::Feishu { webhook: Secret::new("http://127.0.0.1:1/hook"), secret: None };
     let tuning = Tuning { flush: Duration::from_millis(50), ..TUNING };
     let bridge = bridge([(Severity::Critical, dead)], tuning);
@@ -308,7 +314,7 @@ fn a_stop_is_bounded_and_tells_what_is_lost() {
 }
 
 #[test]
-fn what_is_no_webhook_call_is_refused_clearly() {
+fn what_is_not_a_webhook_call_is_refused_clearly() {
     let feishu = Feishu::start();
     let bridge = bridge([(Severity::Critical, feishu.bot("c", None))], TUNING);
     let mut version_5 = payload(&[]);
@@ -333,7 +339,30 @@ fn what_is_no_webhook_call_is_refused_clearly() {
 }
 
 #[test]
-fn the_pages_tell_how_it_is_and_no_secret() {
+fn with_a_token_only_its_owner_can_post() {
+    let feishu = Feishu::start();
+    let with_token = Settings {
+        token: Some(Secret::new("t0ken")),
+        ..settings([(Severity::Critical, feishu.bot("c", None))])
+    };
+    let bridge = Bridge::start(with_token, listener(), TUNING, Clock::start()).expect("a bridge");
+    let body = payload(&[alert("a", "firing", "critical")]).to_string();
+    let call = |authorization: &str| {
+        let request = agent().post(format!("http://{}/webhook", bridge.address()));
+        request.header("authorization", authorization).send(&body).expect("an answer").status().as_u16()
+    };
+    assert_eq!(post(bridge.address(), &body).0, 401);
+    for wrong in ["Bearer", "Bearer ", "Bearer t0ke", "Bearer t0ken2", "Basic t0ken", "t0ken"] {
+        assert_eq!(call(wrong), 401, "{wrong}");
+    }
+    assert_eq!(call("Bearer t0ken"), 200);
+    feishu.next_post();
+    assert_eq!(series(&bridge, r#"alert_bridge_webhooks_total{result="unauthorized"}"#), 7.0);
+    assert_eq!(get(&bridge, "/health").0, 200);
+}
+
+#[test]
+fn the_pages_show_how_it_is_and_no_secret() {
     let feishu = Feishu::start();
     let bridge = bridge([(Severity::Critical, feishu.bot("hidden", Some("s3cret")))], TUNING);
     notify(&bridge, &[alert("a", "firing", "critical"), alert("a", "firing", "critical")]);

@@ -13,16 +13,19 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::alert::{Alert, Severity, State};
+use super::text::clean;
 
 /// The one version of the payload that there is.
 const VERSION: &str = "4";
 /// Alertmanager's fingerprints are 16 hexadecimal digits; a longer one is replaced by its hash.
 const MAX_FINGERPRINT: usize = 64;
+/// How much of a payload its refusal repeats: serde's messages hold the value that they are about, whatever its length.
+const MAX_REASON_BYTES: usize = 300;
 
 /// Why a payload cannot be read; the sender's fault, so it displays to the sender.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// It is no JSON, or not of the documented shape.
+    /// It is not JSON, or not of the documented shape.
     Json(serde_json::Error),
     /// It has another version than 4, or none.
     Version(Option<Value>),
@@ -30,23 +33,28 @@ pub enum Unreadable {
     State(String),
 }
 
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Unreadable {
+    fn reason(&self) -> String {
         match self {
-            Unreadable::Json(error) => write!(f, "not a webhook payload of Alertmanager: {error}"),
+            Unreadable::Json(error) => format!("not a webhook payload of Alertmanager: {error}"),
             Unreadable::Version(None) => {
-                write!(
-                    f,
+                format!(
                     "the payload has no version; the bridge reads version \"{VERSION}\" of Alertmanager's"
                 )
             }
             Unreadable::Version(Some(version)) => {
-                write!(f, "unknown payload version {version}; the bridge reads version \"{VERSION}\"")
+                format!("unknown payload version {version}; the bridge reads version \"{VERSION}\"")
             }
             Unreadable::State(state) => {
-                write!(f, "unknown alert status {state:?}; it is either \"firing\" or \"resolved\"")
+                format!("unknown alert status {state:?}; it is either \"firing\" or \"resolved\"")
             }
         }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean(&self.reason(), MAX_REASON_BYTES))
     }
 }
 
@@ -199,7 +207,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_payload_of_version_4_is_refused_with_its_reason() {
+    fn what_is_not_a_payload_of_version_4_is_refused_with_its_reason() {
         for (body, reason) in [
             ("", "not a webhook payload"),
             ("[]", "not a webhook payload"),
@@ -216,5 +224,16 @@ pub(super) mod tests {
             assert_eq!(refused.lines().count(), 1);
         }
         assert!(read(&[b'['; 100_000]).is_err(), "nested without end");
+        let long = "x\u{202e}\n".repeat(100_000);
+        for payload in [
+            json!({"version": long, "alerts": []}),
+            json!({"version": "4", "alerts": long}),
+            json!({"version": "4", "alerts": [{"status": long}]}),
+            json!({"version": "4", "alerts": [{"status": "firing", "labels": long}]}),
+        ] {
+            let refused = read_value(&payload).expect_err("a refusal").to_string();
+            assert!(refused.len() <= MAX_REASON_BYTES && refused.lines().count() == 1, "{refused}");
+            assert!(!refused.contains('\u{202e}'), "{refused}");
+        }
     }
 }

@@ -5,15 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-use super::keys::KEYS;
 use super::notice::{Notice, Source};
 use super::raw::{Given, Raw};
 use super::spelling;
+use super::table::{self, PREFIX};
 
 /// The variable that names the configuration file when `--config` does not.
 pub const CONFIG_VARIABLE: &str = "SIDECAR_CONFIG";
-
-const PREFIX: &str = "SIDECAR_";
 
 /// The variables of a process, or those that a test hands in. Its `Debug` shows no value.
 #[derive(Clone, Default)]
@@ -48,16 +46,24 @@ impl Environment {
                 continue;
             };
             let source = Source::Variable(spelling::cut(name));
-            let Some(key) = KEYS.iter().find(|key| key.variable == Some(name)) else {
+            let Some(key) = table::find_by_variable(name) else {
                 warnings.push(unknown(name, source));
                 continue;
             };
-            match value.to_str() {
-                Some(text) => {
-                    given.0.insert(key.name, (Raw::Untyped(text.trim().to_owned()), source));
+            let fault =
+                |source, problem: String, remedy| Notice::new(source, problem, remedy).about(key.name);
+            let Some(text) = value.to_str() else {
+                faults.push(fault(source, "is not UTF-8 text".into(), "set it to plain text"));
+                continue;
+            };
+            let value = Raw::Untyped(text.trim().to_owned());
+            match given.0.get(key.name) {
+                // A key has a short variable and one of its own name.
+                Some((other, Source::Variable(first))) if *other != value => {
+                    let problem = format!("is given another value by {first}");
+                    faults.push(fault(source, problem, "keep one of the two variables"));
                 }
-                None => faults
-                    .push(Notice::new(source, "is not UTF-8 text", "set it to plain text").about(key.name)),
+                _ => drop(given.0.insert(key.name, (value, source))),
             }
         }
         given
@@ -66,11 +72,11 @@ impl Environment {
 
 /// Not a fault: a container's platform puts variables there that nobody wrote.
 fn unknown(name: &str, source: Source) -> Notice {
-    let remedy = match spelling::nearest(name, KEYS.iter().filter_map(|key| key.variable)) {
-        Some(near) => format!("did you mean {near}?"),
+    let remedy = match table::suggest(name) {
+        Some(key) => format!("did you mean {}?", key.variable),
         None => "docs/CONFIGURATION.md lists the variables".into(),
     };
-    Notice::new(source, "is no variable that the sidecar knows, and is ignored", remedy)
+    Notice::new(source, "is not a variable that the sidecar knows, and is ignored", remedy)
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::notice::{Notice, Source};
 use super::raw::{self, Given, Raw};
-use super::{keys, spelling};
+use super::{spelling, table};
 
 /// The largest configuration file in bytes. A real one has a few thousand; the parser's time grows with the square of
 /// the nesting, so that a megabyte of brackets would take it half a minute.
@@ -59,12 +59,11 @@ pub(super) fn parse(text: &str, path: &Path, faults: &mut Vec<Notice>) -> Given 
     let path = Arc::new(path.to_path_buf());
     let source = |name: &str, nth| Source::File(Arc::clone(&path), line_of(text, name, nth));
     for (name, value) in entries {
-        match keys::find(&name) {
+        match table::find(&name) {
             None => faults.push(unknown(&name, source(&name, 0))),
             Some(key) if given.0.contains_key(key.name) => {
-                faults.push(
-                    Notice::new(source(&name, 1), "stands there twice", "keep one of them").about(key.name),
-                );
+                faults
+                    .push(Notice::new(source(&name, 1), "is set twice", "keep one of them").about(key.name));
             }
             Some(key) => drop(given.0.insert(key.name, (value, source(&name, 0)))),
         }
@@ -78,7 +77,7 @@ fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
     if text.lines().all(blank) {
         return Ok(Vec::new());
     }
-    match raw::read(serde_yaml::Deserializer::from_str(text)) {
+    match raw::parse(text) {
         Ok(Raw::Map(entries)) if entries.len() > MAX_KEYS => {
             let problem = format!("holds {} keys", entries.len());
             Err(Notice::of_file(path, 0, problem, "docs/CONFIGURATION.md lists those there are"))
@@ -90,7 +89,7 @@ fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
         }
         Err(error) => {
             let line = error.location().map_or(0, |at| at.line());
-            let problem = format!("is no valid YAML: {}", spelling::shown_text(&error.to_string()));
+            let problem = format!("is not valid YAML: {}", spelling::shown_text(&error.to_string()));
             Err(Notice::of_file(path, line, problem, "correct this line or the one before it"))
         }
     }
@@ -98,8 +97,8 @@ fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
 
 fn unknown(name: &str, source: Source) -> Notice {
     let problem = format!("unknown key {}", spelling::shown_name(name));
-    let remedy = match spelling::nearest(name, keys::KEYS.iter().map(|key| key.name)) {
-        Some(near) => format!("did you mean `{near}`?"),
+    let remedy = match table::suggest(name) {
+        Some(key) => format!("did you mean `{}`?", key.name),
         None => "docs/CONFIGURATION.md lists the keys".into(),
     };
     Notice::new(source, problem, remedy)

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::keys::{KEYS, Reload};
-use super::render::shown_value;
-use super::{Config, Listen, Log};
+use super::Config;
+use super::key::{Keys, Reload, Row, Section};
+use super::kind::Kind;
+use super::yaml::masked;
 
 /// A key whose new value waits for a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,24 +33,50 @@ pub struct Reloaded {
 
 /// Merges a newly loaded configuration into the running one.
 #[must_use]
-pub fn reload(running: &Config, loaded: Config) -> Reloaded {
-    let held = KEYS
-        .iter()
-        .filter(|key| key.reload == Reload::Restart && key.differs(running, &loaded))
-        .map(|key| Held {
-            key: key.name,
-            running: shown_value(running, key),
-            loaded: shown_value(&loaded, key),
+pub fn reload(running: &Config, loaded: &Config) -> Reloaded {
+    let mut differences = Differences::default();
+    let config = Config::build(&mut Merge { running, loaded, differences: &mut differences });
+    Reloaded { config, changed: differences.changed, held: differences.held }
+}
+
+#[derive(Default)]
+struct Differences {
+    changed: Vec<&'static str>,
+    held: Vec<Held>,
+}
+
+/// Takes the loaded value of live keys and the running one of the rest.
+struct Merge<'a, S> {
+    running: &'a S,
+    loaded: &'a S,
+    differences: &'a mut Differences,
+}
+
+impl<S> Keys<S> for Merge<'_, S> {
+    fn key<K: Kind>(&mut self, row: &Row<S, K>) -> K::Value {
+        let (running, loaded) = ((row.of)(self.running), (row.of)(self.loaded));
+        match row.reload {
+            _ if running == loaded => {}
+            Reload::Live => self.differences.changed.push(row.name),
+            Reload::Restart => self.differences.held.push(Held {
+                key: row.name,
+                running: masked(&row.kind.show(running)),
+                loaded: masked(&row.kind.show(loaded)),
+            }),
+        }
+        match row.reload {
+            Reload::Live => loaded.clone(),
+            Reload::Restart => running.clone(),
+        }
+    }
+
+    fn section<T: Section>(&mut self, of: fn(&S) -> &T) -> T {
+        T::build(&mut Merge {
+            running: of(self.running),
+            loaded: of(self.loaded),
+            differences: self.differences,
         })
-        .collect();
-    let config = Config {
-        listen: Listen { ..running.listen },
-        state_file: running.state_file.clone(),
-        log: Log { format: running.log.format, ..loaded.log },
-        ..loaded
-    };
-    let changed = KEYS.iter().filter(|key| key.differs(running, &config)).map(|key| key.name).collect();
-    Reloaded { config, changed, held }
+    }
 }
 
 /// The running configuration, shared by all parts.
@@ -90,20 +117,20 @@ mod tests {
         let live = LiveConfig::new(Config::default());
         let before = live.snapshot();
         let loaded = with(|config| {
-            config.rate.rpm = 20;
+            config.limiter.rate_rpm = 20;
             config.listen.port = 8000;
         });
-        let reloaded = reload(&before, loaded);
+        let reloaded = reload(&before, &loaded);
         live.replace(reloaded.config.clone());
         let held = Held { key: "listen_port", running: "9190".into(), loaded: "8000".into() };
         assert_eq!((reloaded.changed, reloaded.held), (vec!["rate_rpm"], vec![held]));
-        assert_eq!(*live.snapshot(), with(|config| config.rate.rpm = 20));
+        assert_eq!(*live.snapshot(), with(|config| config.limiter.rate_rpm = 20));
         assert_eq!(*before, Config::default(), "a snapshot stays as it was");
     }
 
     #[test]
     fn the_same_configuration_again_changes_nothing() {
-        let reloaded = reload(&Config::default(), Config::default());
+        let reloaded = reload(&Config::default(), &Config::default());
         assert_eq!(reloaded, Reloaded { config: Config::default(), changed: vec![], held: vec![] });
     }
 }

@@ -26,18 +26,6 @@ pub(super) enum Raw {
     Map(Vec<(String, Raw)>),
 }
 
-impl From<u16> for Raw {
-    fn from(number: u16) -> Raw {
-        Raw::Whole(number.into())
-    }
-}
-
-impl From<u32> for Raw {
-    fn from(number: u32) -> Raw {
-        Raw::Whole(number.into())
-    }
-}
-
 /// All values that were given, by key.
 #[derive(Debug, Default)]
 pub(super) struct Given(pub(super) BTreeMap<&'static str, (Raw, Source)>);
@@ -55,6 +43,11 @@ const MAX_NODES: usize = 100_000;
 /// Reads a whole document.
 pub(super) fn read<'de, D: Deserializer<'de>>(document: D) -> Result<Raw, D::Error> {
     Node { left: &Cell::new(MAX_NODES) }.deserialize(document)
+}
+
+/// Reads YAML text that holds one value.
+pub(super) fn parse(text: &str) -> Result<Raw, serde_yaml::Error> {
+    read(serde_yaml::Deserializer::from_str(text))
 }
 
 /// One node of a document, and how many more the document may have.

@@ -1,32 +1,51 @@
 //! The configuration as text: flat YAML that loads back, with secrets masked.
 
-use std::fmt::{self, Display, Write};
-use std::net::Ipv4Addr;
+use std::fmt::Write;
 
 use super::Config;
-use super::keys::{KEYS, Key};
+use super::key::{Keys, Row, Section};
+use super::kind::Kind;
 use super::raw::Raw;
+use super::yaml::masked;
 
 /// The effective configuration, a key a line, with secrets masked to their first four characters. Keys without a value
 /// are `null`.
 #[must_use]
 pub fn render_effective(config: &Config) -> String {
-    KEYS.iter().fold(String::new(), |mut text, key| {
-        let _ = writeln!(text, "{}: {}", key.name, shown_value(config, key));
+    values(config).iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name}: {}", masked(value));
         text
     })
 }
 
-/// One key's value as [`render_effective`] writes it.
+/// The effective configuration as JSON: each key with its value, secrets masked.
 #[must_use]
-pub fn shown_value(config: &Config, key: &Key) -> String {
-    Yaml { value: &(key.value)(config), masked: true }.to_string()
+pub fn effective_json(config: &Config) -> serde_json::Map<String, serde_json::Value> {
+    values(config).iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect()
 }
 
-/// One key's value as JSON, secrets masked.
-#[must_use]
-pub fn masked_value(config: &Config, key: &Key) -> serde_json::Value {
-    json(&(key.value)(config))
+/// Every key with its value as a file would give it.
+pub(super) fn values(config: &Config) -> Vec<(&'static str, Raw)> {
+    let mut values = Vec::new();
+    let _ = Config::build(&mut Show { section: config, values: &mut values });
+    values
+}
+
+struct Show<'a, S> {
+    section: &'a S,
+    values: &'a mut Vec<(&'static str, Raw)>,
+}
+
+impl<S> Keys<S> for Show<'_, S> {
+    fn key<K: Kind>(&mut self, row: &Row<S, K>) -> K::Value {
+        let value = (row.of)(self.section);
+        self.values.push((row.name, row.kind.show(value)));
+        value.clone()
+    }
+
+    fn section<T: Section>(&mut self, of: fn(&S) -> &T) -> T {
+        T::build(&mut Show { section: of(self.section), values: self.values })
+    }
 }
 
 fn json(value: &Raw) -> serde_json::Value {
@@ -44,68 +63,5 @@ fn json(value: &Raw) -> serde_json::Value {
 
 #[cfg(test)]
 pub(super) fn render_exposed(config: &Config) -> String {
-    KEYS.iter()
-        .map(|key| format!("{}: {}\n", key.name, Yaml { value: &(key.value)(config), masked: false }))
-        .collect()
-}
-
-/// A value in YAML's flow style.
-struct Yaml<'a> {
-    value: &'a Raw,
-    masked: bool,
-}
-
-impl Display for Yaml<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = |value| Yaml { value, masked: self.masked };
-        match self.value {
-            Raw::Null => f.write_str("null"),
-            Raw::Bool(flag) => write!(f, "{flag}"),
-            Raw::Whole(number) => write!(f, "{number}"),
-            Raw::Fraction(number) => write!(f, "{number}"),
-            Raw::Text(text) | Raw::Untyped(text) => write_text(f, text),
-            Raw::Secret(secret) if self.masked => write_quoted(f, &secret.to_string()),
-            Raw::Secret(secret) => write_quoted(f, secret.expose()),
-            Raw::List(items) => {
-                f.write_str("[")?;
-                for (i, item) in items.iter().enumerate() {
-                    write!(f, "{}{}", if i > 0 { ", " } else { "" }, inner(item))?;
-                }
-                f.write_str("]")
-            }
-            Raw::Map(entries) => {
-                f.write_str("{")?;
-                for (i, (name, value)) in entries.iter().enumerate() {
-                    f.write_str(if i > 0 { ", " } else { "" })?;
-                    write_text(f, name)?;
-                    write!(f, ": {}", inner(value))?;
-                }
-                f.write_str("}")
-            }
-        }
-    }
-}
-
-/// Writes text without quotes where YAML reads it back as the same text, else with them.
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/' | b':');
-    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && !text.ends_with(':')
-        && text.bytes().all(safe)
-        && !word.iter().any(|word| text.eq_ignore_ascii_case(word));
-    let address = text.parse::<Ipv4Addr>().is_ok();
-    if plain || address { f.write_str(text) } else { write_quoted(f, text) }
-}
-
-fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str("\"")?;
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => write!(f, "\\{c}")?,
-            ' '..='~' | '\u{a1}'..='\u{d7ff}' if c != '\u{2028}' && c != '\u{2029}' => f.write_char(c)?,
-            _ => write!(f, "\\U{:08X}", u32::from(c))?,
-        }
-    }
-    f.write_str("\"")
+    values(config).iter().map(|(name, value)| format!("{name}: {}\n", super::yaml::exposed(value))).collect()
 }

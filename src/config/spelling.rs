@@ -5,11 +5,10 @@ use super::secret::mask;
 /// The longest text that a notice repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
-/// The candidate that differs from `name` in the fewest letters, if those are few for its length.
+/// The candidate that differs from `name` in the fewest letters, if those are few for its length. Both in lower case, with underscores.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let name = cut(name).to_ascii_lowercase().replace('-', "_");
     let (distance, near) = candidates
-        .map(|candidate| (edits(&name, &candidate.to_ascii_lowercase()), candidate))
+        .map(|candidate| (edits(name, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)?;
     (distance * 3 <= near.len()).then_some(near)
 }
@@ -50,7 +49,7 @@ pub(super) fn cut(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-/// A name that somebody wrote where a key belongs; masked when it looks like no name, for it may be a secret.
+/// A name that was written where a key belongs; masked when it does not look like a name, for it may be a secret.
 pub(super) fn shown_name(name: &str) -> String {
     let looks_like_one = name.len() <= 64
         && !looks_secret(name)
@@ -58,7 +57,7 @@ pub(super) fn shown_name(name: &str) -> String {
     if looks_like_one { format!("`{name}`") } else { format!("`{}`", mask(name)) }
 }
 
-/// A value that somebody wrote; masked when it looks like a key that strayed into the wrong place.
+/// A value that was written; masked when it looks like a key that strayed into the wrong place.
 pub(super) fn shown_text(text: &str) -> String {
     if looks_secret(text) { format!("`{}`", mask(text)) } else { format!("`{}`", one_line(text)) }
 }
@@ -74,8 +73,8 @@ mod tests {
     #[test]
     fn a_misspelt_name_finds_its_neighbour_and_a_foreign_one_none() {
         let keys = || ["rate_rpm", "queue_max_size", "listen_port"].into_iter();
-        assert_eq!(nearest("rate-rpm", keys()), Some("rate_rpm"));
-        assert_eq!(nearest("Queue_Max", keys()), None);
+        assert_eq!(nearest("rate_rmp", keys()), Some("rate_rpm"));
+        assert_eq!(nearest("queue_max", keys()), None);
         assert_eq!(nearest("queue_maxsize", keys()), Some("queue_max_size"));
         assert_eq!(nearest("", keys()), None);
         assert_eq!(nearest("x", std::iter::empty()), None);

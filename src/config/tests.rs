@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::limiter::QueueFullPolicy;
 use super::render::render_exposed;
 use super::resolve::{Resolved, resolve};
 use super::*;
@@ -23,7 +24,7 @@ fn load_text(file: &str, variables: &[(&str, &str)]) -> Result<(Config, Vec<Stri
     let mut given = file::parse(file, Path::new("test.yaml"), &mut faults);
     let environment: Environment = variables.iter().copied().collect();
     given.overlay(environment.values(&mut faults, &mut warnings));
-    let Resolved { config, warnings: more, faults: others } = resolve(&Config::default(), given);
+    let Resolved { config, warnings: more, faults: others } = resolve(given);
     faults.extend(others);
     warnings.extend(more);
     if faults.is_empty() { Ok((config, lines(&warnings))) } else { Err(lines(&faults)) }
@@ -55,7 +56,7 @@ fn nothing_given_is_the_defaults_and_a_warning_about_the_key() {
 fn the_environment_wins_over_the_file_and_an_empty_variable_does_not() {
     let file = "rate_rpm: 30\nlisten_port: 8000\nqueue_max_size: 7\n";
     let (config, _) = load_text(file, &[("SIDECAR_RATE_RPM", " 20 "), ("SIDECAR_PORT", "")]).expect("valid");
-    assert_eq!((config.rate.rpm, config.listen.port, config.queue.max_size), (20, 8000, 7));
+    assert_eq!((config.limiter.rate_rpm, config.listen.port, config.limiter.queue.max_size), (20, 8000, 7));
 }
 
 #[test]
@@ -71,8 +72,8 @@ fn the_file_is_flat_and_the_configuration_a_tree() {
     assert_eq!(config.upstream.timeout, Duration::from_millis(2500));
     assert_eq!(config.upstream.retry_on, RetryOn { statuses: vec![429, 503], connect: true });
     assert_eq!(config.routing.gateways, ["nvidia", "other"]);
-    assert_eq!(config.queue.aging, None);
-    assert_eq!(config.log, Log { level: log::LevelFilter::Warn, format: LogFormat::Json });
+    assert_eq!(config.limiter.queue.aging, Duration::ZERO);
+    assert_eq!(config.log, Log { level: ::log::LevelFilter::Warn, format: LogFormat::Json });
     assert_eq!(config.passthrough.url.expect("set").to_string(), "http://127.0.0.1:11434/v1");
     assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/x/state")));
     assert_eq!(config.clients.tokens["b"].expose(), "secret-two");
@@ -111,7 +112,7 @@ fn all_faults_come_at_once_with_place_key_value_and_remedy() {
         found,
         [
             "test.yaml:3: unknown key `rate_rmp`; did you mean `rate_rpm`?",
-            "test.yaml:6: log_level stands there twice; keep one of them",
+            "test.yaml:6: log_level is set twice; keep one of them",
             "test.yaml:2: listen_port is `70000`, out of range; it has to be a whole number from 0 to 65535",
             "SIDECAR_MAX_ATTEMPTS: max_attempts is `many`; it has to be a whole number from 1 to 100",
             "test.yaml:7: queue_timeout is the text `5`; it has to be seconds from 0.001 to 86400",
@@ -138,7 +139,7 @@ fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_ty
     ] {
         let (config, warnings) =
             load_text(&format!("{line}\nupstream_api_key: k-0123456789"), &[]).expect(line);
-        assert_eq!((config.rate.rpm, config.queue.max_size), (rpm, size), "{line}");
+        assert_eq!((config.limiter.rate_rpm, config.limiter.queue.max_size), (rpm, size), "{line}");
         assert_eq!(config.upstream.timeout, Duration::from_secs(timeout), "{line}");
         let in_range = line.ends_with("10000000") || line.ends_with(" 300");
         assert!(warnings.iter().all(|line| line.contains("applies")), "{warnings:?}");
@@ -159,17 +160,17 @@ fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_ty
 
 #[test]
 fn the_queues_policy_follows_the_fallback_unless_it_is_given() {
-    let policy = |file: &str| config(file).queue.full_policy;
-    assert_eq!(policy("fallback_enabled_passthrough: false"), FullPolicy::Reject);
-    assert_eq!(policy("fallback_enabled_passthrough: true"), FullPolicy::Passthrough);
+    let policy = |file: &str| config(file).limiter.queue.full_policy;
+    assert_eq!(policy("fallback_enabled_passthrough: false"), QueueFullPolicy::Reject);
+    assert_eq!(policy("fallback_enabled_passthrough: true"), QueueFullPolicy::Passthrough);
     assert_eq!(
         policy("fallback_enabled_passthrough: false\nqueue_full_policy: drop_lowest"),
-        FullPolicy::DropLowest
+        QueueFullPolicy::DropLowest
     );
     let (config, _) =
         load_text("fallback_enabled_passthrough: true", &[("SIDECAR_FALLBACK_PASSTHROUGH", "0")])
             .expect("valid");
-    assert_eq!(config.queue.full_policy, FullPolicy::Reject);
+    assert_eq!(config.limiter.queue.full_policy, QueueFullPolicy::Reject);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn two_listeners_need_two_ports_unless_the_system_chooses() {
 #[test]
 fn recovery_lies_below_retreat() {
     assert_eq!(faults("recover_429_threshold: 0.06").len(), 1);
-    assert_eq!(config("retreat_429_threshold: 0.02").retreat.threshold_429, 0.02);
+    assert_eq!(config("retreat_429_threshold: 0.02").limiter.retreat.threshold, 0.02);
 }
 
 #[test]
@@ -299,7 +300,7 @@ fn the_example_of_agents_has_both_classes() {
 fn an_unknown_variable_is_a_warning_and_one_that_is_no_text_a_fault() {
     let (_, warnings) =
         load_text("", &[("SIDECAR_RATE_RMP", "5"), ("SIDECAR_PORT_9190_TCP", "x")]).expect("valid");
-    let line = "SIDECAR_RATE_RMP: is no variable that the sidecar knows, and is ignored; did you mean SIDECAR_RATE_RPM?";
+    let line = "SIDECAR_RATE_RMP: is not a variable that the sidecar knows, and is ignored; did you mean SIDECAR_RATE_RPM?";
     assert!(warnings.contains(&line.to_owned()), "{warnings:?}");
     use std::os::unix::ffi::OsStringExt;
     let odd = OsString::from_vec(vec![b'4', 0xff]);
@@ -327,19 +328,66 @@ fn what_deserves_a_look_is_a_warning() {
 
 #[test]
 fn every_key_of_the_table_is_read_from_the_file_and_from_its_variable() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         let found = faults(&format!("{}: {{'?': [{{}}]}}", key.name));
         assert!(
             found.len() == 1 && found[0].starts_with(&format!("test.yaml:1: {} ", key.name)),
             "{found:?}"
         );
-        let Some(variable) = key.variable else { continue };
-        let odd = fault_of_variable_or_text(variable);
-        assert!(odd.is_empty() || odd.starts_with(&format!("{variable}: {} ", key.name)), "{odd}");
+        let own = format!("SIDECAR_{}", key.name.to_ascii_uppercase());
+        for variable in [&key.variable, &own] {
+            let odd = fault_of_variable_or_text(variable);
+            assert!(odd.is_empty() || odd.starts_with(&format!("{variable}: {} ", key.name)), "{odd}");
+        }
     }
-    let variables: BTreeSet<_> = KEYS.iter().filter_map(|key| key.variable).collect();
-    assert_eq!(variables.len(), KEYS.len() - 1, "all but `agents` have a variable of their own");
+    let variables: BTreeSet<_> = KEYS.iter().map(|key| key.variable.as_str()).collect();
+    assert_eq!(variables.len(), KEYS.len(), "no two keys have the same variable");
     assert!(variables.iter().all(|name| name.starts_with("SIDECAR_")));
+}
+
+#[test]
+fn two_variables_of_one_key_have_to_agree() {
+    let both = |own: &str| load_text("", &[("SIDECAR_PORT", "8000"), ("SIDECAR_LISTEN_PORT", own)]);
+    assert_eq!(both("8000").expect("the same").0.listen.port, 8000);
+    assert_eq!(both("").expect("an empty one is not set").0.listen.port, 8000);
+    assert_eq!(
+        both("8001").expect_err("another value"),
+        [
+            "SIDECAR_PORT: listen_port is given another value by SIDECAR_LISTEN_PORT; keep one of the two variables"
+        ]
+    );
+    let keys = [("SIDECAR_API_KEY", "k-0123456789"), ("SIDECAR_UPSTREAM_API_KEY", "k-9876543210")];
+    let found = load_text("", &keys).expect_err("two keys").join("\n");
+    assert!(!found.contains("0123") && !found.contains("9876"), "{found}");
+}
+
+#[test]
+fn quotes_and_bearer_in_a_value_are_named() {
+    for (name, value) in [
+        ("SIDECAR_API_KEY", "\"nvapi-0123456789\""),
+        ("SIDECAR_API_KEY", "'nvapi-0123456789'"),
+        ("SIDECAR_RATE_RPM", "\"40\""),
+        ("SIDECAR_STATE_FILE", "'/var/lib/x'"),
+        ("SIDECAR_UPSTREAM", "\"https://host/v1\""),
+    ] {
+        let found = fault_of_variable(name, value);
+        assert!(found.contains("has quotes around its value") && !found.contains("nvapi"), "{found}");
+    }
+    for file in ["upstream_api_key: Bearer nvapi-0123456789", "client_tokens: {a: bearer secret}"] {
+        let found = faults(file);
+        assert!(found.len() == 1 && found[0].contains("begins with `Bearer `"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_variable_writes_a_list_of_maps_as_yaml_does_in_one_line() {
+    let variable = |text| load_text("", &[("SIDECAR_AGENTS", text)]);
+    let (config, _) = variable("[{name: a, heartbeat_seconds: 5}, {name: b}]").expect("valid");
+    assert_eq!(config.agents.iter().map(|agent| agent.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(config.agents[0].heartbeat, Duration::from_secs(5));
+    for text in ["[{name: a}, {name: a}]", "[{name: a}", "{name: a}", "a, b"] {
+        assert_eq!(variable(text).expect_err(text).len(), 1, "{text}");
+    }
 }
 
 fn fault_of_variable_or_text(variable: &str) -> String {
@@ -347,30 +395,30 @@ fn fault_of_variable_or_text(variable: &str) -> String {
 }
 
 #[test]
-fn the_table_quotes_the_defaults() {
-    let config = Config::default();
-    for key in KEYS {
-        let shown = shown_value(&config, key);
-        let default = if key.default.is_empty() { "null" } else { key.default };
-        assert_eq!(shown, default, "{}", key.name);
-    }
-}
-
-#[test]
 fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
     assert_eq!(config(EXAMPLE), Config::default());
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let mut places = Vec::new();
-    for key in KEYS {
+    for key in KEYS.iter() {
         // A policy that is written down would make the line above it idle.
-        let line = match (key.name, key.default) {
+        let line = match (key.name, key.default.as_str()) {
             (name, "") => format!("# {name}:"),
             ("queue_full_policy", default) => format!("# queue_full_policy: {default}"),
             (name, default) => format!("{name}: {default}"),
         };
         let at =
             lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("`{line}` is missing"));
-        assert!(lines[at - 1].starts_with("# "), "{} has no comment", key.name);
+        let comment: Vec<&str> =
+            lines[..at].iter().rev().take_while(|line| line.starts_with('#')).copied().collect();
+        let comment =
+            comment.iter().rev().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join(" ");
+        let restart = if key.reload == Reload::Restart { " (restart)" } else { "" };
+        assert_eq!(
+            comment,
+            format!("{}{restart} [{}]", key.doc.replace('`', ""), key.variable),
+            "{}",
+            key.name
+        );
         places.push(at);
     }
     assert!(places.is_sorted(), "the table and the file have the same order");
@@ -384,9 +432,9 @@ fn the_document_holds_the_table() {
     let expected: Vec<String> = KEYS
         .iter()
         .map(|key| {
-            let variable = code(key.variable.unwrap_or_default());
             let reload = if key.reload == Reload::Live { "live" } else { "restart" };
-            format!("| `{}` | {variable} | {} | {reload} | {} |", key.name, code(key.default), key.doc)
+            let (variable, default) = (code(&key.variable), code(&key.default));
+            format!("| `{}` | {variable} | {default} | {reload} | {} |", key.name, key.doc)
         })
         .collect();
     assert_eq!(rows, expected);
@@ -411,10 +459,13 @@ fn a_patch_changes_all_it_names_or_nothing() {
         patch(&config("retreat_min_rpm: 3\nqueue_full_policy: drop_lowest"), &values, &allowed)
     };
     let config = patched(r#"{"rate_rpm": 20, "queue_max_size": 9}"#).expect("valid");
-    assert_eq!((config.rate.rpm, config.queue.max_size, config.retreat.min_rpm), (20, 9, 3));
-    assert_eq!(config.queue.full_policy, FullPolicy::DropLowest);
+    assert_eq!(
+        (config.limiter.rate_rpm, config.limiter.queue.max_size, config.limiter.retreat.min_rpm),
+        (20, 9, 3)
+    );
+    assert_eq!(config.limiter.queue.full_policy, QueueFullPolicy::DropLowest);
     let config = patched(r#"{"fallback_enabled_passthrough": false}"#).expect("valid");
-    assert_eq!(config.queue.full_policy, FullPolicy::Reject);
+    assert_eq!(config.limiter.queue.full_policy, QueueFullPolicy::Reject);
     let found = patched(r#"{"rate_rpm": 0, "admin_token": "x", "queue_max_size": "9"}"#).expect_err("faulty");
     assert_eq!(found.notices().len(), 3, "{found}");
     assert!(found.to_string().contains("rate_rpm is `0`, out of range"), "{found}");
@@ -451,7 +502,7 @@ proptest! {
         index in 0..KEYS.len(),
         text in ".{0,40}",
     ) {
-        let variable = KEYS[index].variable.unwrap_or("SIDECAR_NOPE");
+        let variable = KEYS[index].variable.as_str();
         for line in load_text("", &[(variable, &text)]).err().unwrap_or_default() {
             prop_assert_eq!(line.lines().count(), 1, "{:?}", line);
         }
@@ -473,12 +524,16 @@ proptest! {
     fn a_reload_of_anything_keeps_what_needs_a_restart(file in near_files(), port in 1024..9000u16) {
         let Ok((loaded, _)) = load_text(&file, &[]) else { return Ok(()) };
         let running = config(&format!("listen_port: {port}\nstate_file: /a\nlog_format: text\nrate_rpm: 33"));
-        let reloaded = reload(&running, loaded.clone());
-        for key in KEYS {
-            let kept = match key.reload { Reload::Restart => &running, Reload::Live => &loaded };
-            prop_assert!(!key.differs(&reloaded.config, kept), "{}", key.name);
+        let reloaded = reload(&running, &loaded);
+        let shown = [&running, &loaded, &reloaded.config].map(render::values);
+        for (index, key) in KEYS.iter().enumerate() {
+            let [running, loaded, merged] = [0, 1, 2].map(|which: usize| &shown[which][index].1);
+            let kept = match key.reload { Reload::Restart => running, Reload::Live => loaded };
+            prop_assert_eq!(merged, kept, "{}", key.name);
             let held = reloaded.held.iter().any(|held| held.key == key.name);
-            prop_assert_eq!(held, key.reload == Reload::Restart && key.differs(&running, &loaded), "{}", key.name);
+            prop_assert_eq!(held, key.reload == Reload::Restart && running != loaded, "{}", key.name);
+            let changed = reloaded.changed.contains(&key.name);
+            prop_assert_eq!(changed, key.reload == Reload::Live && running != loaded, "{}", key.name);
         }
     }
 }

@@ -43,9 +43,8 @@ use self::state::State;
 use crate::app::Sidecar;
 use crate::cli;
 use crate::clock::{Clock, Moment};
-use crate::config::{
-    self, BaseUrl, Config, Environment, LimitUnmatched, Listen, Queue, Rate, Routing, Upstream,
-};
+use crate::config::limiter::{QueueSettings, Settings};
+use crate::config::{self, BaseUrl, Config, Environment, LimitUnmatched, Listen, Routing, Upstream};
 use crate::lifecycle::Threads;
 
 /// What the look-alike grants a minute: three times NVIDIA's figure, since a ticket every 1.5 s is little to look at.
@@ -171,10 +170,17 @@ fn configuration(upstream: BaseUrl, port: u16) -> Config {
     Config {
         listen: Listen { port, metrics_port: 0, ..defaults.listen },
         upstream: Upstream { url: upstream, ..defaults.upstream },
-        rate: Rate { rpm: RPM, bucket_capacity: BUCKET },
+        limiter: Settings {
+            rate_rpm: RPM,
+            bucket_capacity: BUCKET,
+            // Shedding low work early is a 429 to an agent, and here none shall get one that waiting could avoid.
+            queue: QueueSettings {
+                low_priority_timeout: defaults.limiter.queue.timeout,
+                ..defaults.limiter.queue
+            },
+            ..defaults.limiter
+        },
         routing: Routing { limit_unmatched: LimitUnmatched::Always, ..defaults.routing },
-        // Shedding low work early is a 429 to an agent, and here none shall get one that waiting could avoid.
-        queue: Queue { low_timeout: defaults.queue.timeout, ..defaults.queue },
         agents: CAST.iter().map(agent).collect(),
         drain_timeout: DRAIN,
         ..defaults

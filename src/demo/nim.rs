@@ -22,8 +22,12 @@ use crate::http::server::{Limits, Reply, Server};
 pub(super) const MODELS: [&str; 3] =
     ["nvidia/llama-3.3-nemotron-super-49b-v1", "nvidia/nemotron-nano-9b-v2", "nvidia/nv-embedqa-e5-v5"];
 
-const LIMITS: Limits =
-    Limits { max_connections: 320, max_body_bytes: 32 << 20, timeout: Duration::from_secs(120) };
+const LIMITS: Limits = Limits {
+    max_connections: 320,
+    max_body_bytes: 32 << 20,
+    idle: Duration::from_secs(120),
+    transfer: Duration::from_secs(120),
+};
 /// How long a chat model thinks before its first word.
 const FIRST_WORD: Duration = Duration::from_millis(250);
 const NEXT_WORD: Duration = Duration::from_millis(45);

@@ -4,12 +4,12 @@
 //! sends on what the gate releases. All decisions are the gate's.
 
 use crate::clock::{Clock, Moment};
+use crate::config::limiter::Settings;
 use crate::dispatch::permit::{Dispatch, Feedback, Permit};
 use crate::dispatch::state_file::StateFile;
 use crate::downstream::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::gate::{Gate, Unfit};
-use crate::limiter::settings::Settings;
 use crate::limiter::snapshot::Snapshot;
 use crate::limiter::snapshot::WaitingJob;
 use crate::outcome::Outcome;

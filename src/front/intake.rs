@@ -220,7 +220,7 @@ impl Intake {
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
-            deadline: now + route::patience(&head, config.queue.timeout),
+            deadline: now + route::patience(&head, config.limiter.queue.timeout),
         };
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);

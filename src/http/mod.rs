@@ -16,6 +16,7 @@ pub(crate) mod samples;
 mod scan;
 pub mod server;
 mod target;
+mod timed;
 pub mod write;
 
 pub use framing::{Bounds, Malformed, Progress, RequestReader, Step};

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
+use super::timed::Timed;
 use super::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into, local_answer};
 use crate::clock::Clock;
 
@@ -11,12 +13,18 @@ pub struct Reply<'c> {
     stream: &'c TcpStream,
     asked: Asked,
     clock: Clock,
+    within: Duration,
     begun: Option<Delivery>,
 }
 
 impl<'c> Reply<'c> {
-    pub(super) fn new(stream: &'c TcpStream, asked: Asked, clock: Clock) -> Reply<'c> {
-        Reply { stream, asked, clock, begun: None }
+    /// The client has `within` for a whole answer, and for each piece of one that streams.
+    pub(super) fn new(stream: &'c TcpStream, asked: Asked, clock: Clock, within: Duration) -> Reply<'c> {
+        Reply { stream, asked, clock, within, begun: None }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        Timed::new(self.stream, self.clock, self.within).write_all(bytes)
     }
 
     /// Sends a whole answer.
@@ -30,7 +38,7 @@ impl<'c> Reply<'c> {
         let Asked { is_head, keep_alive, .. } = self.asked;
         self.begun = Some(Delivery::decide(self.asked, status, Some(body.len() as u64)));
         let date = self.clock.wall();
-        self.stream.write_all(&local_answer(status, content_type, fields, body, keep_alive, is_head, date))
+        self.write(&local_answer(status, content_type, fields, body, keep_alive, is_head, date))
     }
 
     /// Sends the head of an answer that follows in pieces.
@@ -39,7 +47,7 @@ impl<'c> Reply<'c> {
         let mut out = Vec::new();
         answer_head(&mut out, status, fields.iter().map(|(name, value)| (*name, value.as_bytes())), delivery);
         self.begun = Some(delivery);
-        self.stream.write_all(&out)
+        self.write(&out)
     }
 
     /// Sends the next piece of a begun answer at once.
@@ -48,18 +56,18 @@ impl<'c> Reply<'c> {
             Some(BodyFraming::Chunked) => {
                 let mut out = Vec::new();
                 chunk_into(&mut out, piece);
-                self.stream.write_all(&out)
+                self.write(&out)
             }
-            Some(BodyFraming::UntilClose) => self.stream.write_all(piece),
+            Some(BodyFraming::UntilClose) => self.write(piece),
             _ => Ok(()),
         }
     }
 
-    /// Ends the answer, and tells whether the connection persists.
+    /// Ends the answer, and returns whether the connection persists.
     pub(super) fn finish(&mut self) -> io::Result<bool> {
         let delivery = self.begun.ok_or_else(|| io::Error::other("the handler gave no answer"))?;
         if delivery.framing == BodyFraming::Chunked {
-            self.stream.write_all(LAST_CHUNK)?;
+            self.write(LAST_CHUNK)?;
         }
         Ok(delivery.persists)
     }

@@ -18,10 +18,10 @@ use super::lanes::{Lanes, Stand};
 use super::models::Models;
 use super::rate::Rpm;
 use super::retreat::{Change, Retreat};
-use super::settings::{QueueFullPolicy, Settings};
 use super::store::{Place, Store, Waiting};
 use super::window::Window;
 use crate::clock::Moment;
+use crate::config::limiter::{QueueFullPolicy, Settings};
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::duration_from_secs_f64;
+use crate::config::limiter::QueueSettings;
 use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
-use crate::limiter::settings::QueueSettings;
 use crate::limiter::snapshot::RetreatState;
 use crate::priority::Priority;
 use proptest::prelude::*;
@@ -421,7 +421,7 @@ proptest! {
         let queue = QueueSettings {
             max_size: 30, max_bytes: 2_000, full_policy: QueueFullPolicy::ALL[policy], ..QueueSettings::default()
         };
-        let adaptive = crate::limiter::settings::Adaptive::ALL[usize::from(learned)];
+        let adaptive = crate::config::limiter::Adaptive::ALL[usize::from(learned)];
         let mut story = Story::new(Settings { queue, adaptive, max_in_flight: 8, ..Settings::default() });
         let mut alive = std::collections::BTreeSet::new();
         let mut sent = Vec::new();

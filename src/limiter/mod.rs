@@ -24,7 +24,6 @@ pub mod lanes;
 pub mod models;
 pub mod rate;
 pub mod retreat;
-pub mod settings;
 pub mod share;
 pub mod snapshot;
 pub mod store;

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use super::climb::Climb;
 use super::rate::Rpm;
-use super::settings::{Adaptive, RetreatSettings};
 use super::share::{Sample, Share};
 use super::snapshot::{RetreatState, RetreatStats};
 use crate::clock::Moment;
+use crate::config::limiter::{Adaptive, RetreatSettings};
 
 /// A share is not believed from a single refusal, however few the answers are.
 const MIN_REFUSALS: u32 = 2;
@@ -142,10 +142,10 @@ impl Retreat {
                 self.recover(rate, now)
             }
             (RetreatState::Recover, Adaptive::Specified) => {
-                self.rise(self.settings.recover_increment_rpm, now)
+                self.rise(self.settings.recover_increment_rpm.into(), now)
             }
             (RetreatState::Recover, Adaptive::Learned) => {
-                let step = self.climb.step(self.effective, self.settings.recover_increment_rpm);
+                let step = self.climb.step(self.effective, self.settings.recover_increment_rpm.into());
                 self.rise(step, now)
             }
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settings::QueueFullPolicy;
 use crate::clock::{Moment, duration_from_secs_f64};
+use crate::config::limiter::QueueFullPolicy;
 use crate::priority::Priority;
 
 /// The gate at one moment.

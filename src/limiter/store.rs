@@ -11,8 +11,8 @@ use super::admission::Candidate;
 use super::estimate::Promise;
 use super::fairness::{Key, Order};
 use super::lanes::Stand;
-use super::settings::QueueSettings;
 use crate::clock::Moment;
+use crate::config::limiter::QueueSettings;
 use crate::priority::Priority;
 
 /// A waiting job.

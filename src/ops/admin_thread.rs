@@ -59,7 +59,7 @@ fn answer(page_request: &PageRequest, control: &Control) -> Page {
 
 /// The effective configuration with secrets masked, each key by its name.
 fn shown(config: &Config) -> Map<String, Value> {
-    config::KEYS.iter().map(|key| (key.name.to_owned(), config::masked_value(config, key))).collect()
+    config::effective_json(config)
 }
 
 fn change(page_request: &PageRequest, control: &Control) -> Page {

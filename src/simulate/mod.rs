@@ -19,8 +19,8 @@ use lexopt::prelude::*;
 use self::report::Run;
 use self::scenario::{Scenario, scenarios};
 use crate::clock::duration_from_secs_f64;
+use crate::config::limiter::Adaptive;
 use crate::limiter::rate::whole;
-use crate::limiter::settings::Adaptive;
 
 /// What `--help` says.
 pub const HELP: &str = "\

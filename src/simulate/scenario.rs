@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agents::{AgentSpec, Habit};
 use super::figures::Figures;
 use super::upstream::{Rule, Span, UpstreamSpec};
-use crate::limiter::settings::{Adaptive, Settings};
+use crate::config::limiter::{Adaptive, Settings};
 use crate::priority::Priority;
 
 /// A scenario.

@@ -51,7 +51,7 @@ impl std::error::Error for CaFileError {}
 /// `timeout_global`, `timeout_per_call` and `timeout_resolve` stay unset: each would start a thread for every request.
 pub fn agent(config: &Config, clock: Clock) -> Result<Agent, CaFileError> {
     let silence = config.upstream.timeout;
-    let idle = config.upstream.max_in_flight + config.passthrough.max_in_flight;
+    let idle = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let roots = match &config.upstream.ca_file {
         Some(path) => trusted(path).map_err(|problem| CaFileError { path: path.clone(), problem })?,
         None => RootCerts::WebPki,

@@ -6,7 +6,7 @@ use crate::patience::{now, until};
 use crate::sidecar::{Sidecar, scarce};
 use crate::upstream::{Held, Upstream};
 use crate::wire::SSE_HEAD;
-use nvidia_sidecar::config::FullPolicy;
+use nvidia_sidecar::config::limiter::QueueFullPolicy;
 use std::time::Duration;
 
 #[test]
@@ -14,8 +14,8 @@ fn a_hang_up_in_the_queue_frees_its_place_within_100_ms() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 1);
-        c.queue.max_size = 1;
-        c.queue.full_policy = FullPolicy::Reject;
+        c.limiter.queue.max_size = 1;
+        c.limiter.queue.full_policy = QueueFullPolicy::Reject;
     });
     assert_eq!(sidecar.ask(chat("takes the ticket")).status(), 200);
     let enqueued = || sidecar.status()["queue"]["total_enqueued"].as_u64().unwrap();
@@ -43,7 +43,7 @@ fn a_hang_up_in_the_queue_frees_its_place_within_100_ms() {
 #[test]
 fn a_hang_up_in_the_queue_spends_no_ticket() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.max_in_flight = 1);
+    let sidecar = Sidecar::with(&upstream, |c| c.limiter.max_in_flight = 1);
     let first = upstream.hold();
     let mut busy = sidecar.begin(chat("first"));
     first.request();
@@ -116,7 +116,7 @@ fn a_hang_up_on_a_pooled_connection_leaves_the_pool_usable() {
 #[test]
 fn a_client_that_left_a_full_house_of_slots_gives_them_back() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.max_in_flight = 3);
+    let sidecar = Sidecar::with(&upstream, |c| c.limiter.max_in_flight = 3);
     let held: Vec<_> = (0..3).map(|_| upstream.hold()).collect();
     let clients: Vec<Client> = (0..3).map(|_| sidecar.begin(chat("a"))).collect();
     upstream.wait_for(3);

@@ -48,7 +48,7 @@ fn a_drain_gives_tickets_while_there_are_any_and_refuses_the_rest_in_time() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
-        c.upstream.max_in_flight = 1;
+        c.limiter.max_in_flight = 1;
         c.drain_timeout = Duration::from_secs(3);
     });
     let slot = upstream.hold();
@@ -220,8 +220,8 @@ fn a_queue_bound_below_the_present_depth_is_refused_with_both_numbers() {
     assert_eq!(sidecar.ask(chat("takes the ticket")).status(), 200);
     let _waiting: Vec<Client> = (1..=3).map(|depth| sidecar.queue(chat("waits"), depth)).collect();
     let mut config = (*sidecar.app().config()).clone();
-    config.queue.max_size = 2;
-    let error = sidecar.app().reload(config).expect_err("it does not fit").to_string();
+    config.limiter.queue.max_size = 2;
+    let error = sidecar.app().reload(&config).expect_err("it does not fit").to_string();
     assert!(error.contains('2') && error.contains('3'), "{error}");
     assert_eq!(sidecar.status()["queue"]["max_size"], 500);
 }
@@ -293,7 +293,7 @@ fn check_prints_every_key_and_masks_secrets() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("rate_rpm: 17") && told.contains("nvap"), "{told}");
-    for key in nvidia_sidecar::config::KEYS {
+    for key in nvidia_sidecar::config::KEYS.iter() {
         assert!(told.contains(key.name), "{}", key.name);
     }
     for secret in ["secret", "nvapi-"] {

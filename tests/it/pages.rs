@@ -7,7 +7,8 @@ use crate::patience::{now, until};
 use crate::process::metric;
 use crate::sidecar::{Sidecar, base, scarce};
 use crate::upstream::Upstream;
-use nvidia_sidecar::config::{Agent, Config, FullPolicy, Secret};
+use nvidia_sidecar::config::limiter::QueueFullPolicy;
+use nvidia_sidecar::config::{Agent, Config, Secret};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(crate) fn jammed(
 ) -> (Upstream, Sidecar, crate::upstream::Held, Client) {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
-        c.upstream.max_in_flight = 1;
+        c.limiter.max_in_flight = 1;
         configure(c);
     });
     let slot = upstream.hold();
@@ -128,8 +129,8 @@ fn a_nearly_full_queue_is_not_ready_and_an_empty_bucket_is() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::with(&upstream, |c| {
         scarce(c, 2);
-        c.queue.max_size = 10;
-        c.queue.full_policy = FullPolicy::Reject;
+        c.limiter.queue.max_size = 10;
+        c.limiter.queue.full_policy = QueueFullPolicy::Reject;
     });
     for _ in 0..2 {
         assert_eq!(sidecar.ask(chat("takes a token")).status(), 200);

@@ -5,7 +5,8 @@ use crate::client::{Answer, Client};
 use crate::patience::{now, until};
 use crate::sidecar::{Sidecar, scarce};
 use crate::upstream::{Held, Upstream};
-use nvidia_sidecar::config::{Config, FullPolicy};
+use nvidia_sidecar::config::Config;
+use nvidia_sidecar::config::limiter::QueueFullPolicy;
 use std::time::Duration;
 
 /// A sidecar whose only slot is taken until the test releases it: what comes meanwhile queues.
@@ -21,7 +22,7 @@ impl Jam {
     fn new(configure: impl FnOnce(&mut Config)) -> Jam {
         let upstream = Upstream::start();
         let sidecar = Sidecar::with(&upstream, |c| {
-            c.upstream.max_in_flight = 1;
+            c.limiter.max_in_flight = 1;
             configure(c);
         });
         let slot = upstream.hold();
@@ -64,7 +65,7 @@ fn requests_go_by_priority_and_by_arrival_within_one() {
 
 #[test]
 fn a_request_that_has_waited_long_enough_rises_so_that_none_starves() {
-    let jam = Jam::new(|c| c.queue.aging = Some(Duration::from_millis(150)));
+    let jam = Jam::new(|c| c.limiter.queue.aging = Duration::from_millis(150));
     let old = jam.sidecar.queue(chat("old").priority("low"), 1);
     let began = now();
     until("it has aged", || (now().since(began) > Duration::from_millis(350)).then_some(()));
@@ -86,8 +87,8 @@ fn an_urgent_request_that_arrives_last_gets_the_next_ticket() {
     let upstream = Upstream::start();
     // One ticket a second: the wait is for the ticket, not for a slot.
     let sidecar = Sidecar::with(&upstream, |c| {
-        c.rate.rpm = 60;
-        c.rate.bucket_capacity = 1;
+        c.limiter.rate_rpm = 60;
+        c.limiter.bucket_capacity = 1;
     });
     assert_eq!(sidecar.ask(chat("first")).status(), 200);
     let early = sidecar.queue(chat("early"), 1);
@@ -145,7 +146,7 @@ fn exhausted(tickets: u32, configure: impl FnOnce(&mut Config)) -> (Upstream, Si
 
 #[test]
 fn a_request_that_would_wait_too_long_is_refused_at_once() {
-    let (_upstream, sidecar) = exhausted(2, |c| c.queue.timeout = Duration::from_secs(8));
+    let (_upstream, sidecar) = exhausted(2, |c| c.limiter.queue.timeout = Duration::from_secs(8));
     let began = now();
     assert_no_ticket(&sidecar.ask(chat("hopeless")));
     assert!(now().since(began) < Duration::from_secs(5), "at once, not after its wait");
@@ -175,8 +176,8 @@ fn a_client_that_will_not_wait_is_served_when_a_ticket_is_there() {
 #[test]
 fn the_retry_after_is_an_estimate_and_not_a_constant() {
     let hint = |rate| {
-        let (_upstream, sidecar) = exhausted(1, |c| c.rate.rpm = rate);
-        sidecar.reload(|c| c.queue.timeout = Duration::ZERO);
+        let (_upstream, sidecar) = exhausted(1, |c| c.limiter.rate_rpm = rate);
+        sidecar.reload(|c| c.limiter.queue.timeout = Duration::ZERO);
         let answer = sidecar.ask(chat("when then?"));
         assert_no_ticket(&answer);
         answer.head.number("retry-after")
@@ -189,7 +190,7 @@ fn the_retry_after_is_an_estimate_and_not_a_constant() {
 #[test]
 fn a_wait_that_could_have_ended_in_time_ends_with_429_after_it() {
     // The slot, not the ticket, is missing, so no estimate refuses it before.
-    let jam = Jam::new(|c| c.queue.timeout = Duration::from_millis(300));
+    let jam = Jam::new(|c| c.limiter.queue.timeout = Duration::from_millis(300));
     let began = now();
     let answer = jam.sidecar.ask(chat("waits"));
     assert_no_ticket(&answer);
@@ -199,7 +200,8 @@ fn a_wait_that_could_have_ended_in_time_ends_with_429_after_it() {
 
 #[test]
 fn low_work_is_shed_when_it_is_next_and_no_ticket_comes() {
-    let (_upstream, sidecar) = exhausted(1, |c| c.queue.low_timeout = Duration::from_millis(200));
+    let (_upstream, sidecar) =
+        exhausted(1, |c| c.limiter.queue.low_priority_timeout = Duration::from_millis(200));
     let mut low = sidecar.begin(chat("low").priority("low"));
     assert_no_ticket(&low.answer());
     let normal = sidecar.queue(chat("normal"), 1);
@@ -212,8 +214,8 @@ fn low_work_is_shed_when_it_is_next_and_no_ticket_comes() {
 #[test]
 fn a_full_queue_refuses_when_the_policy_is_reject() {
     let jam = Jam::new(|c| {
-        c.queue.max_size = 2;
-        c.queue.full_policy = FullPolicy::Reject;
+        c.limiter.queue.max_size = 2;
+        c.limiter.queue.full_policy = QueueFullPolicy::Reject;
     });
     let waiting = vec![jam.sidecar.queue(chat("a"), 1), jam.sidecar.queue(chat("b"), 2)];
     let answer = jam.sidecar.ask(chat("c").priority("urgent"));
@@ -231,8 +233,8 @@ fn a_full_queue_refuses_when_the_policy_is_reject() {
 #[test]
 fn a_full_queue_drops_the_newest_of_the_lowest_when_the_policy_says_so() {
     let jam = Jam::new(|c| {
-        c.queue.max_size = 3;
-        c.queue.full_policy = FullPolicy::DropLowest;
+        c.limiter.queue.max_size = 3;
+        c.limiter.queue.full_policy = QueueFullPolicy::DropLowest;
     });
     let low_1 = jam.sidecar.queue(chat("low 1").priority("low"), 1);
     let mut low_2 = jam.sidecar.queue(chat("low 2").priority("low"), 2);
@@ -249,8 +251,8 @@ fn a_full_queue_drops_the_newest_of_the_lowest_when_the_policy_says_so() {
 #[test]
 fn a_full_queue_lets_wait_outside_when_the_policy_is_passthrough() {
     let jam = Jam::new(|c| {
-        c.queue.max_size = 1;
-        c.queue.full_policy = FullPolicy::Passthrough;
+        c.limiter.queue.max_size = 1;
+        c.limiter.queue.full_policy = QueueFullPolicy::Passthrough;
     });
     let inside = jam.sidecar.queue(chat("inside"), 1);
     let outside = jam.sidecar.begin(chat("outside"));
@@ -266,8 +268,8 @@ fn the_queue_is_bounded_by_bytes_too() {
         ask("POST", "/v1/chat/completions").body(body)
     };
     let jam = Jam::new(|c| {
-        c.queue.max_bytes = 50_000;
-        c.queue.full_policy = FullPolicy::Reject;
+        c.limiter.queue.max_bytes = 50_000;
+        c.limiter.queue.full_policy = QueueFullPolicy::Reject;
     });
     let waiting = vec![jam.sidecar.queue(big("a"), 1), jam.sidecar.queue(big("b"), 2)];
     jam.sidecar.ask(big("c")).assert_error(503, "QueueFullError");
@@ -302,10 +304,10 @@ fn what_is_not_limited_never_waits_for_what_is() {
 
 #[test]
 fn a_thousand_parked_requests_all_get_their_answer() {
-    let jam = Jam::new(|c| c.queue.max_size = 1000);
+    let jam = Jam::new(|c| c.limiter.queue.max_size = 1000);
     let mut parked: Vec<Client> = (0..1000).map(|_| jam.sidecar.begin(chat("parked"))).collect();
     jam.sidecar.wait_for_queue(1000);
-    jam.sidecar.reload(|c| c.upstream.max_in_flight = 8);
+    jam.sidecar.reload(|c| c.limiter.max_in_flight = 8);
     assert!(parked.iter_mut().all(|client| client.answer().status() == 200));
     until("the queue is empty again", || {
         let queue = jam.sidecar.status()["queue"].clone();

@@ -83,7 +83,7 @@ impl Sidecar {
     pub(crate) fn reload(&self, change: impl FnOnce(&mut Config)) {
         let mut config = Config::clone(&self.app().config());
         change(&mut config);
-        self.app().reload(config).expect("a configuration that fits");
+        self.app().reload(&config).expect("a configuration that fits");
     }
 
     /// Stops it and tells how that went.
@@ -108,8 +108,8 @@ fn config(upstream: &str) -> Config {
     config.listen.port = 0;
     config.listen.metrics_port = 0;
     config.upstream.url = base(upstream);
-    config.rate.rpm = 1_000_000;
-    config.rate.bucket_capacity = 1_000_000;
+    config.limiter.rate_rpm = 1_000_000;
+    config.limiter.bucket_capacity = 1_000_000;
     // What a test leaves behind is cut soon.
     config.drain_timeout = Duration::from_millis(200);
     config
@@ -122,6 +122,6 @@ pub(crate) fn base(url: &str) -> BaseUrl {
 
 /// Tickets: so many now, and the next one far away.
 pub(crate) fn scarce(config: &mut Config, tickets: u32) {
-    config.rate.rpm = tickets;
-    config.rate.bucket_capacity = tickets;
+    config.limiter.rate_rpm = tickets;
+    config.limiter.bucket_capacity = tickets;
 }

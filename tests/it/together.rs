@@ -6,7 +6,8 @@ use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
 use crate::wire::json;
 use nvidia_sidecar::app;
-use nvidia_sidecar::config::{Config, FullPolicy};
+use nvidia_sidecar::config::Config;
+use nvidia_sidecar::config::limiter::QueueFullPolicy;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ fn eight_threads_at_once_for_a_second_and_nothing_is_lost() {
     let sidecar = Sidecar::with(&upstream, |c| {
         c.drain_timeout = PATIENCE;
         c.upstream.max_attempts = 2;
-        c.upstream.max_in_flight = 4;
-        c.queue.timeout = Duration::from_millis(500);
+        c.limiter.max_in_flight = 4;
+        c.limiter.queue.timeout = Duration::from_millis(500);
     });
     let (sent, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let began = now();
@@ -64,11 +65,11 @@ fn eight_threads_at_once_for_a_second_and_nothing_is_lost() {
                         break;
                     }
                     let mut config = Config::clone(&sidecar.app().config());
-                    config.rate.rpm = 600_000 + turn * 2 + odd;
-                    config.upstream.max_in_flight = if turn % 2 == 0 { 4 } else { 32 };
-                    config.queue.full_policy =
-                        if turn % 3 == 0 { FullPolicy::Reject } else { FullPolicy::Passthrough };
-                    sidecar.app().reload(config).expect("it fits");
+                    config.limiter.rate_rpm = 600_000 + turn * 2 + odd;
+                    config.limiter.max_in_flight = if turn % 2 == 0 { 4 } else { 32 };
+                    config.limiter.queue.full_policy =
+                        if turn % 3 == 0 { QueueFullPolicy::Reject } else { QueueFullPolicy::Passthrough };
+                    sidecar.app().reload(&config).expect("it fits");
                 }
             });
         }

@@ -1,0 +1,135 @@
+//! The limiter's settings: the quota, and with [`queue`](super::queue) and [`retreat`](super::retreat) all that its gate
+//! is told.
+
+use std::time::Duration;
+
+use super::key::Reload::Live;
+use super::key::Variable::Own;
+use super::key::{Keys, Row, Section, defaults};
+use super::kind::OrDefault;
+use super::number::{HOUR, MAX_RPM, Seconds, Whole};
+use super::word::{Words, choice};
+
+pub use super::queue::{QueueFullPolicy, QueueSettings};
+pub use super::retreat::RetreatSettings;
+
+/// Threads of one worker pool.
+pub(super) const MAX_WORKERS: u32 = 4096;
+
+/// The window within which the upstream counts.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The settings of the limiter's gate. `Default` is the specification's figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `rate_rpm`, the base rate: requests a minute that the upstream grants.
+    pub rate_rpm: u32,
+    /// `bucket_capacity`: how many requests an idle gate lets through at once.
+    pub bucket_capacity: u32,
+    /// The rolling window within which the upstream counts; not configurable.
+    pub window: Duration,
+    /// `max_in_flight`: how many requests may be on their way at once.
+    pub max_in_flight: u32,
+    /// `retry_after_cap`: the longest that a `Retry-After` of the upstream, or the backoff after refusals without one,
+    /// holds a model.
+    pub retry_after_cap: Duration,
+    /// The queue's bounds and clocks.
+    pub queue: QueueSettings,
+    /// `adaptive`: how the rate comes back after refusals.
+    pub adaptive: Adaptive,
+    /// The figures of the retreat.
+    pub retreat: RetreatSettings,
+}
+
+/// How the rate comes back after refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adaptive {
+    /// By the specification's figures alone: two quiet minutes, then `recover_increment_rpm` a step up to the base.
+    Specified,
+    /// Down by the same figures; up quickly to just under the rate that was seen to be granted, and gently above it.
+    #[default]
+    Learned,
+}
+
+impl Words for Adaptive {
+    const WORDS: &'static [(&'static str, Adaptive)] =
+        &[("specified", Adaptive::Specified), ("learned", Adaptive::Learned)];
+}
+
+impl Adaptive {
+    /// All modes.
+    pub const ALL: [Adaptive; 2] = [Adaptive::Specified, Adaptive::Learned];
+
+    /// The name in configuration and status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.word()
+    }
+
+    /// The mode of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Adaptive> {
+        Adaptive::of_word(name)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        defaults()
+    }
+}
+
+impl Section for Settings {
+    fn build(keys: &mut impl Keys<Settings>) -> Settings {
+        Settings {
+            rate_rpm: keys.key(&Row {
+                name: "rate_rpm",
+                variable: Own,
+                reload: Live,
+                kind: OrDefault(Whole(1..=MAX_RPM)),
+                default: 40,
+                of: |c| &c.rate_rpm,
+                text: "Limited requests in any 60 s, {range}. Out of range falls back to the default.",
+            }),
+            bucket_capacity: keys.key(&Row {
+                name: "bucket_capacity",
+                variable: Own,
+                reload: Live,
+                kind: Whole(1..=MAX_RPM),
+                default: 40,
+                of: |c| &c.bucket_capacity,
+                text: "The largest burst, {range} requests.",
+            }),
+            window: WINDOW,
+            max_in_flight: keys.key(&Row {
+                name: "max_in_flight",
+                variable: Own,
+                reload: Live,
+                kind: Whole(1..=MAX_WORKERS),
+                default: 256,
+                of: |c| &c.max_in_flight,
+                text: "Limited requests at the upstream at one time, {range}; each has a thread.",
+            }),
+            retry_after_cap: keys.key(&Row {
+                name: "retry_after_cap",
+                variable: Own,
+                reload: Live,
+                kind: Seconds(0.0..=HOUR),
+                default: Duration::from_secs(60),
+                of: |c| &c.retry_after_cap,
+                text: "The longest, in seconds, that an upstream's `Retry-After` holds a model, {range}.",
+            }),
+            queue: keys.section(|c| &c.queue),
+            adaptive: keys.key(&Row {
+                name: "adaptive",
+                variable: Own,
+                reload: Live,
+                kind: choice(),
+                default: Adaptive::Learned,
+                of: |c| &c.adaptive,
+                text: "The rule that steers the rate: `specified` by the figures below, `learned` remembers where refusals began.",
+            }),
+            retreat: keys.section(|c| &c.retreat),
+        }
+    }
+}
