@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::key::Reload::Live;
+use super::key::Reload::{Live, Restart};
 use super::key::Variable::Own;
 use super::key::{Keys, Row, Section, defaults};
 use super::kind::OrDefault;
@@ -16,8 +16,8 @@ pub use super::retreat::RetreatSettings;
 /// Threads of one worker pool.
 pub(super) const MAX_WORKERS: u32 = 4096;
 
-/// The window within which the upstream counts.
-const WINDOW: Duration = Duration::from_secs(60);
+/// The window within which NVIDIA counts.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The settings of the limiter's gate. `Default` is the specification's figures.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub struct Settings {
     pub rate_rpm: u32,
     /// `bucket_capacity`: how many requests an idle gate lets through at once.
     pub bucket_capacity: u32,
-    /// The rolling window within which the upstream counts; not configurable.
+    /// `rate_window`: the rolling window within which the upstream counts.
     pub window: Duration,
     /// `max_in_flight`: how many requests may be on their way at once.
     pub max_in_flight: u32,
@@ -100,7 +100,15 @@ impl Section for Settings {
                 of: |c| &c.bucket_capacity,
                 text: "The largest burst, {range} requests.",
             }),
-            window: WINDOW,
+            window: keys.key(&Row {
+                name: "rate_window",
+                variable: Own,
+                reload: Restart,
+                kind: Seconds(1.0..=60.0),
+                default: MINUTE,
+                of: |c| &c.window,
+                text: "Seconds within which the upstream counts, {range}: of `rate_rpm`, as much as belongs to so many. NVIDIA counts by the minute.",
+            }),
             max_in_flight: keys.key(&Row {
                 name: "max_in_flight",
                 variable: Own,

@@ -25,6 +25,7 @@ pub mod models;
 pub mod rate;
 pub mod retreat;
 pub mod share;
+pub mod shared;
 pub mod snapshot;
 pub mod store;
 mod view;

@@ -9,9 +9,10 @@
 //! it may, once everything that the fleet granted before has left the window: the others have kept that share free since.
 
 use super::ledger::Ledger;
-use super::protocol::{Answer, ClaimOf, Op, Peer, Quota, Request, State, Tell};
+use super::protocol::{Answer, ClaimOf, Op, Peer, Quota, Request, State, Tell, client_hash};
 use super::timeline::{Timeline, millis};
 use crate::clock::Moment;
+use crate::limiter::shared::{Claim, Grant, Sight, Standing};
 use std::time::Duration;
 
 /// A sidecar that is not heard for so long is away: for itself, and for the others.
@@ -75,61 +76,6 @@ impl Terms {
     }
 }
 
-/// The best request that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Its priority after aging, 0 is URGENT.
-    pub class: usize,
-    /// When it arrived.
-    pub arrived: Moment,
-    /// A hash of its client.
-    pub client: String,
-}
-
-/// A place that may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Its name.
-    pub id: String,
-    /// Until when the request must have been sent.
-    pub valid_until: Moment,
-    /// It was granted out of what is kept for URGENT.
-    pub urgent: bool,
-}
-
-/// How a sidecar stands towards its fleet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// It has not joined yet.
-    #[default]
-    Joining,
-    /// It shares the fleet's windows.
-    Joined,
-    /// The fleet gathers again what was sent, after writes were lost.
-    Repairing,
-    /// Redis does not answer; no tickets.
-    Away,
-    /// Redis does not answer; this sidecar uses its own share.
-    Sharing,
-    /// The keys in Redis belong to another version.
-    OtherVersion,
-}
-
-impl Standing {
-    /// The name in status and log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Standing::Joining => "joining",
-            Standing::Joined => "joined",
-            Standing::Repairing => "repairing",
-            Standing::Away => "away",
-            Standing::Sharing => "sharing",
-            Standing::OtherVersion => "other_version",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Phase {
     /// Since when, and when the fleet's time was last written by somebody.
@@ -166,6 +112,7 @@ pub struct Member {
     /// When the last call was made that was answered.
     heard: Option<Moment>,
     repairing: bool,
+    behind: bool,
     hold_until: Moment,
     other_version: bool,
     due: Moment,
@@ -201,6 +148,7 @@ impl Member {
             asked: None,
             heard: None,
             repairing: false,
+            behind: false,
             hold_until: now,
             other_version: false,
             due: now,
@@ -320,7 +268,7 @@ impl Member {
             claim: claim.map(|claim| ClaimOf {
                 class: claim.class,
                 waited: millis(now.since(claim.arrived)),
-                client: claim.client,
+                client: client_hash(&claim.client),
                 draws: vec![super::protocol::KEY_QUOTA],
             }),
             tell: tell.then(|| self.tell(now)),
@@ -373,6 +321,7 @@ impl Member {
             self.roster_at = Some(asked.at);
             self.roster_due = now + HEARTBEAT;
         }
+        self.behind = answer.behind;
         self.repairing = matches!(answer.state, State::Tell | State::Repair);
         let wait = answer.wait.map_or(ASK_AGAIN, |millis| Duration::from_secs_f64(millis.max(0.0) / 1000.0));
         self.due = match answer.state {
@@ -389,7 +338,7 @@ impl Member {
         // The limiter claims anew when it has used this one.
         let urgent = asked.claim.is_some_and(|claim| claim.class == 0);
         self.claim = None;
-        Some(Grant { id, valid_until, urgent })
+        Some(Grant { id: id.into(), valid_until, urgent })
     }
 
     /// The last request had no answer. Tells when the next try may be made.
@@ -408,10 +357,10 @@ impl Member {
         self.ledger.expire(self.terms.window, now);
         let claim = self.claim.take_if(|_| self.ledger.len() < self.terms.share as usize)?;
         self.shares += 1;
-        let id = format!("{}.s{}|{}|{}", self.generation, self.shares, claim.client, self.identity.name);
+        let id = format!("{}.s{}|{}|{}", self.generation, self.shares, client_hash(&claim.client), self.identity.name);
         let valid_until = now + self.terms.validity();
         self.ledger.granted(id.clone(), valid_until, true);
-        Some(Grant { id, valid_until, urgent: false })
+        Some(Grant { id: id.into(), valid_until, urgent: false })
     }
 
     /// When [`share`](Member::share) may have another place, or may begin.
@@ -445,10 +394,24 @@ impl Member {
         }
     }
 
-    /// The limit of the fleet's window, its used places, and for how many silent sidecars a share is left, as last heard.
+    /// What the limiter is told.
     #[must_use]
-    pub fn seen(&self) -> (u32, u32, u32) {
-        self.seen
+    pub fn sight(&self, now: Moment) -> Sight {
+        let (limit, used, _) = self.seen;
+        Sight { standing: self.standing(now), limit, used, behind: self.behind }
+    }
+
+    /// For how many silent sidecars a share is left.
+    #[must_use]
+    pub fn absent(&self) -> u32 {
+        self.seen.2
+    }
+
+    /// The next moment at which the standing changes by itself.
+    #[must_use]
+    pub fn silent_at(&self, now: Moment) -> Moment {
+        let at = self.heard.unwrap_or(self.started) + SILENCE + Duration::from_millis(1);
+        if at > now { at } else { self.shares_from() }
     }
 
     /// The fleet as last heard.
@@ -457,7 +420,13 @@ impl Member {
         &self.roster
     }
 
-    /// How long ago Redis last answered a call.
+    /// When the fleet was last listed.
+    #[must_use]
+    pub fn listed(&self) -> Option<Moment> {
+        self.roster_at
+    }
+
+    /// When the last call was made that Redis answered.
     #[must_use]
     pub fn heard(&self) -> Option<Moment> {
         self.heard

@@ -13,4 +13,5 @@ pub mod connection;
 pub mod ledger;
 pub mod member;
 pub mod protocol;
+pub mod thread;
 pub mod timeline;

@@ -165,6 +165,9 @@ pub struct Answer {
     /// For how many silent sidecars a share is left.
     #[serde(default)]
     pub absent: u32,
+    /// Another sidecar's claim goes before this one's.
+    #[serde(default)]
+    pub behind: bool,
     /// The layout's version, where it is another one.
     #[serde(default)]
     pub version: u64,

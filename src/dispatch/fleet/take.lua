@@ -257,23 +257,27 @@ else
     redis.call('HSET', CLAIMS, q.me, claim.class .. '|' .. (now - claim.waited) .. '|' .. claim.client)
   end
   if wait > 0 then
-    more.wait = wait
     if not more.quota then freed = 0 end
-  else
-    if freed == 0 then freed = now end
-    local best, class, turns, arrived
-    local all = redis.call('HGETALL', CLAIMS)
-    for i = 1, #all, 2 do
-      -- A best claim whose sidecar does not come for its place is passed over.
-      if all[i] == q.me or now - freed < q.patience then
-        local c, a, client = string.match(all[i + 1], '^(%d+)|(%-?%d+)|(.*)$')
-        c, a = tonumber(c), tonumber(a)
-        local t = tonumber(redis.call('HGET', SERVED, client) or 0)
-        local first = not best or c < class
-          or (c == class and (t < turns or (t == turns and (a < arrived or (a == arrived and all[i] < best)))))
-        if first then best, class, turns, arrived = all[i], c, t, a end
-      end
+  elseif freed == 0 then
+    freed = now
+  end
+  local best, class, turns, arrived
+  local all = redis.call('HGETALL', CLAIMS)
+  for i = 1, #all, 2 do
+    -- A best claim whose sidecar does not come for its place is passed over.
+    if all[i] == q.me or freed == 0 or now - freed < q.patience then
+      local c, a, client = string.match(all[i + 1], '^(%d+)|(%-?%d+)|(.*)$')
+      c, a = tonumber(c), tonumber(a)
+      local t = tonumber(redis.call('HGET', SERVED, client) or 0)
+      local first = not best or c < class
+        or (c == class and (t < turns or (t == turns and (a < arrived or (a == arrived and all[i] < best)))))
+      if first then best, class, turns, arrived = all[i], c, t, a end
     end
+  end
+  more.behind = best ~= q.me
+  if wait > 0 then
+    more.wait = wait
+  else
     if best == q.me then
       sequence = sequence + 1
       local id = generation .. '.' .. sequence .. '|' .. claim.client .. '|' .. q.me
