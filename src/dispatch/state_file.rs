@@ -52,6 +52,13 @@ impl StateFile {
         Ok(StateFile { path: path.into(), file, clock, lines: restored.len(), restored, failing: false })
     }
 
+    /// How long ago each ticket was granted that was read at the start.
+    #[must_use]
+    pub fn restored(&self) -> Vec<Duration> {
+        let repeat = |&(age, count): &(Duration, u32)| std::iter::repeat_n(age, count as usize);
+        self.restored.iter().flat_map(repeat).collect()
+    }
+
     /// What was read at the start, once: how long ago how many tickets were granted.
     pub fn take_restored(&mut self) -> Vec<(Duration, u32)> {
         std::mem::take(&mut self.restored)

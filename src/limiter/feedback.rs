@@ -67,6 +67,9 @@ impl<J> Gate<J> {
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
             self.window.sent(ticket.id, ticket.granted_at, now);
+            if let Some(shared) = &mut self.shared {
+                shared.sent(ticket.id, now);
+            }
         }
         if !flight.answered {
             self.probe_lost(&flight.model, ticket.id, now);
@@ -121,6 +124,9 @@ impl<J> Gate<J> {
         };
         flight.sent_at = Some(at);
         self.window.sent(ticket.id, ticket.granted_at, at);
+        if let Some(shared) = &mut self.shared {
+            shared.sent(ticket.id, at);
+        }
         self.key.probe_sent(ticket.id, at);
         if let Some(model) = self.models.get_mut(&flight.model) {
             model.hold.probe_sent(ticket.id, at);
@@ -135,6 +141,9 @@ impl<J> Gate<J> {
         flight.sent_at = Some(now);
         flight.answered = true;
         let model = flight.model.clone();
+        if let Some(shared) = &mut self.shared {
+            shared.unsent(ticket.id);
+        }
         if self.window.unsent(ticket.id, ticket.granted_at) {
             self.bucket.put_back();
         }
@@ -200,7 +209,8 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
-        let full = self.window.used(answer.now) as f64 >= f64::from(self.window.limit()) * EDGE;
+        let common = self.shared.as_ref().map_or(0, |shared| shared.sight.used as usize);
+        let full = self.window.used(answer.now).max(common) as f64 >= f64::from(self.window.limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {
@@ -211,7 +221,9 @@ impl<J> Gate<J> {
     /// One answer that tells something about the key.
     fn sample(&mut self, refused: bool, answer: &Answer) {
         let now = answer.now;
-        let sent = u32::try_from(self.window.used(now)).unwrap_or(u32::MAX);
+        // What the others of a fleet have sent was granted as well.
+        let common = self.shared.as_ref().map_or(0, |shared| shared.sight.used);
+        let sent = u32::try_from(self.window.used(now)).unwrap_or(u32::MAX).max(common);
         let granted =
             sent.saturating_sub(self.retreat.refused_within(self.settings.window, now) + u32::from(refused));
         let was = self.retreat.state();

@@ -18,9 +18,11 @@ use super::lanes::{Lanes, Stand};
 use super::models::Models;
 use super::rate::Rpm;
 use super::retreat::{Change, Retreat};
+use super::shared::Shared;
 use super::store::{Place, Store, Waiting};
 use super::window::Window;
 use crate::clock::Moment;
+use crate::priority::Priority;
 use crate::config::limiter::{QueueFullPolicy, Settings};
 
 /// How many events are kept for the shell.
@@ -37,6 +39,8 @@ pub struct Gate<J> {
     pub(super) bucket: Bucket,
     pub(super) window: Window,
     pub(super) retreat: Retreat,
+    /// Where places come from when they are a fleet's.
+    pub(super) shared: Option<Shared>,
     pub(super) flights: HashMap<u64, Flight>,
     pub(super) suspicion: Option<Suspicion>,
     pub(super) lesson: Lesson,
@@ -100,6 +104,7 @@ impl<J> Gate<J> {
             bucket: Bucket::new(settings.bucket_capacity, base, now),
             window: Window::new(settings.window, base.whole_in(settings.window)),
             retreat: Retreat::new(settings.retreat.clone(), settings.adaptive, base, now),
+            shared: None,
             flights: HashMap::new(),
             suspicion: None,
             lesson: Lesson::default(),
@@ -117,6 +122,9 @@ impl<J> Gate<J> {
     /// A request arrives.
     pub fn offer(&mut self, candidate: Candidate, job: J, now: Moment) -> Offered<J> {
         self.advance(now);
+        if self.shared.as_ref().is_some_and(|shared| shared.sight.refuses) {
+            return self.refuse(&candidate, job, Refused::FleetAway, now);
+        }
         let bounds = &self.settings.queue;
         let mut displaced = None;
         let mut stand = Stand::Queued;
@@ -170,20 +178,27 @@ impl<J> Gate<J> {
             let outlook = self.outlook(&gone.candidate, false, now);
             return Next::Expired { job: gone.job, candidate: gone.candidate, outlook };
         }
-        let has_place = self.window.has_place(now);
-        if !has_place && !self.lanes.is_empty() {
+        let has_place = match &self.shared {
+            Some(shared) => shared.is_supplied(),
+            None => self.window.has_place(now),
+        };
+        let is_full = self.shared.as_ref().is_none_or(|shared| shared.sight.used >= shared.sight.limit);
+        if !has_place && is_full && !self.lanes.is_empty() {
             self.retreat.filled();
         }
         let has_slot = self.has_slot();
         let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
         if may_send
             && let Some(pick) = self.lanes.pick(now)
-            && self.bucket.take(now)
+            && (self.has_grant(pick.priority, now) || (self.shared.is_none() && self.bucket.take(now)))
             && let Some(waiting) = self.serve(pick.key)
         {
             let ticket = self.grant(&waiting, now);
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.give_back_rest();
         }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
@@ -426,8 +441,10 @@ impl<J> Gate<J> {
 
     fn grant(&mut self, waiting: &Waiting<J>, now: Moment) -> Ticket {
         self.tickets += 1;
-        let ticket = Ticket { id: self.tickets, granted_at: now };
         let candidate = &waiting.candidate;
+        let urgent = candidate.priority == Priority::Urgent;
+        let must_send_by = self.shared.as_mut().and_then(|shared| shared.take(self.tickets, urgent, now));
+        let ticket = Ticket { id: self.tickets, granted_at: now, must_send_by };
         if waiting.stand != Stand::Returned {
             self.totals.dequeued += 1;
         }
@@ -445,7 +462,8 @@ impl<J> Gate<J> {
 
     /// When the next ticket can be granted, if somebody stands in line and a slot is free.
     fn ticket_at(&self, now: Moment) -> Option<Moment> {
-        if self.lanes.is_empty() || !self.has_slot() {
+        // A fleet's grant comes by itself.
+        if self.lanes.is_empty() || !self.has_slot() || self.shared.is_some() {
             return None;
         }
         let key = match self.key.passage(now) {
@@ -466,7 +484,8 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.lanes.only_low() { self.lanes.pick(now) } else { None };
+        let behind = self.shared.as_ref().is_some_and(|shared| shared.sight.behind);
+        let next = if self.lanes.only_low() && !behind { self.lanes.pick(now) } else { None };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

@@ -17,6 +17,7 @@ pub mod climb;
 pub mod estimate;
 pub mod fairness;
 mod feedback;
+pub mod fleet;
 mod flight;
 pub mod gate;
 pub mod hold;

@@ -58,7 +58,7 @@ pub enum Standing {
     Joined,
     /// The fleet gathers again what was sent, after Redis has lost writes.
     Repairing,
-    /// Redis does not answer: no tickets.
+    /// Redis does not answer: no tickets, or not yet.
     Away,
     /// Redis does not answer: this sidecar uses its own share.
     Sharing,
@@ -89,12 +89,6 @@ impl Standing {
             Standing::OtherVersion => "other_version",
         }
     }
-
-    /// Whether no ticket can come until an operator or Redis does something.
-    #[must_use]
-    pub const fn is_stopped(self) -> bool {
-        matches!(self, Standing::Away | Standing::OtherVersion)
-    }
 }
 
 /// What the gate is told of the fleet.
@@ -108,6 +102,8 @@ pub struct Sight {
     pub used: u32,
     /// Another sidecar's request goes before the best one here.
     pub behind: bool,
+    /// No ticket comes before Redis is back: newcomers are refused.
+    pub refuses: bool,
 }
 
 /// The gate's side of a fleet.

@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod admin_thread;
 pub mod dashboard;
+pub mod fleet;
 pub mod heartbeat;
 pub mod history;
 pub mod overview;

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
+use crate::dispatch::fleet::thread::FleetView;
 use crate::downstream::connections::OpenConnections;
 use crate::limiter::snapshot::{Snapshot, WaitingJob};
 use crate::ops::dashboard::{
@@ -32,6 +33,8 @@ pub struct Overview {
     pub live: Arc<LiveConfig>,
     /// The limiter's state.
     pub board: Arc<Published<Snapshot>>,
+    /// The fleet, where there is one.
+    pub fleet: Arc<Published<FleetView>>,
     /// The books.
     pub journal: Arc<Journal>,
     /// Readiness.
@@ -69,7 +72,7 @@ impl Overview {
     /// `GET /status`.
     #[must_use]
     pub fn status(&self, now: Moment) -> Page {
-        Page::json(200, &Status::new(&self.board.read(), &self.journal, now))
+        Page::json(200, &Status::new(&self.board.read(), &self.journal, &self.fleet.read(), now))
     }
 
     /// `GET /api/dashboard/history`.

@@ -1,7 +1,9 @@
 //! `GET /status`: the sidecar's state as one JSON object.
 
 use crate::clock::Moment;
+use crate::dispatch::fleet::thread::FleetView;
 use crate::limiter::snapshot::Snapshot;
+use crate::ops::fleet::FleetStatus;
 use crate::priority::Priority;
 use crate::telemetry::agents::AgentView;
 use crate::telemetry::journal::Journal;
@@ -19,6 +21,8 @@ pub struct Status {
     retreat: Retreat,
     agents: Vec<AgentView>,
     in_flight: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<FleetStatus>,
     uptime_seconds: f64,
 }
 
@@ -84,7 +88,7 @@ struct HeldModel {
 impl Status {
     /// The state at `now`.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, journal: &Journal, now: Moment) -> Status {
+    pub fn new(snapshot: &Snapshot, journal: &Journal, fleet: &FleetView, now: Moment) -> Status {
         let totals = journal.metrics().totals();
         let queue = &snapshot.queue;
         let held_models = snapshot.held.iter().map(|held| HeldModel {
@@ -134,6 +138,7 @@ impl Status {
             },
             agents: journal.agents().lock().view(now),
             in_flight: snapshot.in_flight,
+            fleet: FleetStatus::new(fleet, now),
             uptime_seconds: rounded(now.since(Moment::ZERO).as_secs_f64()),
         }
     }

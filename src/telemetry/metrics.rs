@@ -63,15 +63,17 @@ enum DropReason {
     NoTicket,
     Cancelled,
     ShuttingDown,
+    QuotaUnavailable,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 5] = [
+    const ALL: [DropReason; 6] = [
         DropReason::Full,
         DropReason::Displaced,
         DropReason::NoTicket,
         DropReason::Cancelled,
         DropReason::ShuttingDown,
+        DropReason::QuotaUnavailable,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -81,6 +83,7 @@ impl DropReason {
             DropReason::NoTicket => "no_ticket",
             DropReason::Cancelled => "cancelled",
             DropReason::ShuttingDown => "shutting_down",
+            DropReason::QuotaUnavailable => "quota_unavailable",
         }
     }
 
@@ -94,6 +97,7 @@ impl DropReason {
             Outcome::NoTicket => Some(DropReason::NoTicket),
             Outcome::ClientGone => Some(DropReason::Cancelled),
             Outcome::ShuttingDown => Some(DropReason::ShuttingDown),
+            Outcome::QuotaUnavailable => Some(DropReason::QuotaUnavailable),
             Outcome::Answered(_)
             | Outcome::Truncated(_)
             | Outcome::UpstreamTimeout
@@ -130,7 +134,7 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; 5]; 4],
     by_provider: [[IntCounter; 5]; 2],
-    queue_dropped: [IntCounter; 5],
+    queue_dropped: [IntCounter; 6],
     queue_latency: [Histogram; 4],
     upstream_latency: [Histogram; 2],
     upstream_errors: [UpstreamErrors; 2],

@@ -31,11 +31,14 @@ pub struct Traffic {
     pub reused: bool,
     /// At least one byte of the answer arrived.
     pub answered: bool,
+    /// Nothing was sent, because it would have been too late ([`Call::not_after`]).
+    pub place_ended: bool,
 }
 
 struct Running {
     hangup: Arc<Hangup>,
     traffic: Traffic,
+    not_after: Option<Moment>,
     before_waiting: Option<BeforeWaiting>,
 }
 
@@ -54,7 +57,7 @@ impl Call {
     /// Begins the present thread's call on behalf of `hangup`.
     #[must_use]
     pub fn begin(hangup: Arc<Hangup>) -> Call {
-        let running = Running { hangup, traffic: Traffic::default(), before_waiting: None };
+        let running = Running { hangup, traffic: Traffic::default(), not_after: None, before_waiting: None };
         RUNNING.with(|r| *r.borrow_mut() = Some(running));
         Call(())
     }
@@ -78,6 +81,15 @@ impl Call {
         }));
     }
 
+    /// Its first byte may not be sent later than this: a process that was stopped in between finds that out here.
+    pub fn not_after(&self, moment: Option<Moment>) {
+        RUNNING.with(|r| {
+            if let Some(running) = r.borrow_mut().as_mut() {
+                running.not_after = moment;
+            }
+        });
+    }
+
     /// What the transport has seen so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
@@ -95,6 +107,19 @@ impl Drop for Call {
 
 fn attach(socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
     RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| Ok(running.hangup.attach(socket)?)))
+}
+
+/// Refuses the first byte of a request that comes too late.
+fn check_time(clock: Clock) -> Result<(), ureq::Error> {
+    RUNNING.with(|r| match r.borrow_mut().as_mut() {
+        Some(running)
+            if running.traffic.sent_at.is_none() && running.not_after.is_some_and(|end| clock.now() > end) =>
+        {
+            running.traffic.place_ended = true;
+            Err(ureq::Error::Io(io::ErrorKind::TimedOut.into()))
+        }
+        _ => Ok(()),
+    })
 }
 
 fn note(what: impl FnOnce(&mut Traffic)) {
@@ -185,6 +210,7 @@ impl<T: Transport> Transport for CancelTransport<T> {
         attach(self.socket.clone())?;
         self.rests_since = None;
         let (reused, clock) = (self.used, self.clock);
+        check_time(clock)?;
         note(|traffic| traffic.reused = reused);
         let result = self.inner.transmit_output(amount, timeout);
         // Noted also on failure: part of it may have reached the upstream.

@@ -21,6 +21,8 @@ pub enum Failure {
     Timeout,
     /// Connecting took too long.
     ConnectTimeout,
+    /// It took so long that the request's place in a fleet's window ended; nothing was sent.
+    PlaceEnded,
     /// The connection broke, or what came was no HTTP.
     Broken,
     /// The request cannot be expressed: ureq refuses its method, target or fields.
@@ -35,6 +37,7 @@ impl Failure {
             return Failure::ClientGone;
         }
         match error {
+            _ if traffic.place_ended => Failure::PlaceEnded,
             ureq::Error::Timeout(_) if traffic.sent_at.is_none() => Failure::ConnectTimeout,
             ureq::Error::Timeout(_) => Failure::Timeout,
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => Failure::Unsendable,
@@ -50,7 +53,7 @@ impl Failure {
     #[must_use]
     pub const fn error(self) -> UpstreamError {
         match self {
-            Failure::Connect | Failure::ConnectTimeout => UpstreamError::Connect,
+            Failure::Connect | Failure::ConnectTimeout | Failure::PlaceEnded => UpstreamError::Connect,
             Failure::Timeout => UpstreamError::Timeout,
             Failure::ClientGone | Failure::Stale | Failure::Broken | Failure::Unsendable => {
                 UpstreamError::Broken
@@ -101,7 +104,7 @@ impl Allowance<'_> {
     pub fn after_failure(&self, failure: Failure) -> Option<Moment> {
         match failure {
             // The upstream closed an idle connection at the very moment; it is no attempt of its own.
-            Failure::Stale if self.now < self.deadline => Some(self.now),
+            Failure::Stale | Failure::PlaceEnded if self.now < self.deadline => Some(self.now),
             Failure::Connect | Failure::ConnectTimeout if self.retry_on.connect && self.is_left() => {
                 Some(self.now + connect_backoff(self.attempts))
             }

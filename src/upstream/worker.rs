@@ -159,6 +159,7 @@ impl Forwarder {
         let call = Call::begin(hangup.clone());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
+            call.not_after(permit.must_send_by());
         }
         let began = self.clock.now();
         let idle = job.needs_fresh_connection.then_some(Duration::ZERO);
@@ -268,7 +269,7 @@ impl Forwarder {
             Failure::Stale | Failure::Broken => {
                 (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
             }
-            Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
+            Failure::ConnectTimeout | Failure::PlaceEnded => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
             Failure::Timeout => {
                 (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout")
             }

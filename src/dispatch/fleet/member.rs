@@ -47,8 +47,26 @@ pub struct Identity {
     pub name: String,
 }
 
+impl Identity {
+    /// A sidecar of this name, or of the host's.
+    #[must_use]
+    pub fn new(replica_id: Option<&str>) -> Identity {
+        let host = rustix::system::uname();
+        let id = replica_id.map_or_else(|| host.nodename().to_string_lossy(), Into::into);
+        // What the script takes names apart by.
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-:@".contains(c) { c } else { '_' };
+        Identity { id: id.chars().map(plain).collect(), name: String::new() }.anew()
+    }
+
+    /// The same in another life.
+    #[must_use]
+    pub fn anew(&self) -> Identity {
+        Identity { id: self.id.clone(), name: format!("{}~{:08x}", self.id, fastrand::u32(..)) }
+    }
+}
+
 /// What the limiter and the configuration ask for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     /// Places in the window.
     pub limit: u32,
@@ -60,7 +78,9 @@ pub struct Terms {
     pub reserve: u32,
     /// The most sidecars that the fleet has; 0 is unknown.
     pub fleet_max: u32,
-    /// Places of the window that this sidecar may take when Redis is away; 0 is none.
+    /// How many sidecars share the rate when Redis is away; 0 is none.
+    pub sharers: u32,
+    /// Places of the window that each of them may take then.
     pub share: u32,
 }
 
@@ -355,7 +375,8 @@ impl Member {
             return None;
         }
         self.ledger.expire(self.terms.window, now);
-        let claim = self.claim.take_if(|_| self.ledger.len() < self.terms.share as usize)?;
+        let share = self.terms.share.min(self.terms.limit) as usize;
+        let claim = self.claim.take_if(|_| self.ledger.len() < share)?;
         self.shares += 1;
         let id = format!("{}.s{}|{}|{}", self.generation, self.shares, client_hash(&claim.client), self.identity.name);
         let valid_until = now + self.terms.validity();
@@ -366,7 +387,7 @@ impl Member {
     /// When [`share`](Member::share) may have another place, or may begin.
     #[must_use]
     pub fn share_at(&self, now: Moment) -> Moment {
-        let share = self.terms.share as usize;
+        let share = self.terms.share.min(self.terms.limit) as usize;
         if share == 0 || self.claim.is_none() {
             return Moment::NEVER;
         }
@@ -398,7 +419,12 @@ impl Member {
     #[must_use]
     pub fn sight(&self, now: Moment) -> Sight {
         let (limit, used, _) = self.seen;
-        Sight { standing: self.standing(now), limit, used, behind: self.behind }
+        let standing = self.standing(now);
+        let refuses = match standing {
+            Standing::Away => self.terms.share == 0,
+            standing => standing == Standing::OtherVersion,
+        };
+        Sight { standing, limit, used, behind: self.behind, refuses }
     }
 
     /// For how many silent sidecars a share is left.

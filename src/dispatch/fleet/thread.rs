@@ -4,10 +4,12 @@
 //! limiter does, after signing off.
 
 use super::connection::{Link, Server, Unavailable};
+use super::handle::{Fleet, Note, Word};
 use super::member::{Identity, Member, Terms};
-use super::protocol::{self, Peer};
+use super::protocol::Peer;
 use crate::clock::{Clock, Moment};
-use crate::limiter::shared::{Claim, Grant, Sight, Standing, Use};
+use crate::config::LiveConfig;
+use crate::limiter::shared::{Grant, Sight, Standing, Use};
 use crate::limiter::snapshot::Snapshot;
 use crate::published::Published;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -19,36 +21,6 @@ use std::time::Duration;
 const ABOUT_EVERY: Duration = Duration::from_secs(1);
 /// Calls that are tried to sign off.
 const FAREWELLS: u32 = 2;
-
-/// What the limiter says.
-#[derive(Debug)]
-pub enum Note {
-    /// Its best waiting request; said again after each grant.
-    Claim(Option<Claim>),
-    /// What became of grants.
-    Used(Vec<Use>),
-    /// Other terms.
-    Terms(Terms),
-}
-
-/// What the limiter hears.
-#[derive(Debug)]
-pub enum Word {
-    /// A place.
-    Granted(Grant),
-    /// How things stand.
-    Sight(Sight),
-}
-
-/// The limiter's way to its fleet.
-pub struct Fleet {
-    /// What it says; closed to end the thread.
-    pub notes: Sender<Note>,
-    /// What it hears.
-    pub words: Receiver<Word>,
-    /// The terms before any change of the rate.
-    pub terms: Terms,
-}
 
 /// The fleet as it is shown.
 #[derive(Clone, Debug, Default)]
@@ -75,10 +47,10 @@ pub struct FleetView {
 
 /// What the thread is made of.
 pub struct Parts {
+    /// The running configuration: another upstream key is another fleet.
+    pub live: Arc<LiveConfig>,
     /// Where Redis is.
     pub server: Server,
-    /// The fleet's keys.
-    pub keys: Vec<String>,
     /// Who this is.
     pub identity: Identity,
     /// The window and its bounds.
@@ -96,6 +68,9 @@ pub struct Parts {
 /// The thread before it runs.
 pub struct FleetThread {
     member: Member,
+    identity: Identity,
+    terms: Terms,
+    live: Arc<LiveConfig>,
     server: Server,
     keys: Vec<String>,
     link: Option<Link>,
@@ -114,16 +89,20 @@ impl FleetThread {
     /// A thread, and the limiter's way to it.
     #[must_use]
     pub fn new(parts: Parts) -> (FleetThread, Fleet) {
-        let Parts { server, keys, identity, terms, file, snapshot, view, clock } = parts;
+        let Parts { live, server, identity, terms, file, snapshot, view, clock } = parts;
         let (note_sender, notes) = unbounded();
         let (words, word_receiver) = unbounded();
         let now = clock.now();
         let shown = FleetView { id: identity.id.clone(), ..FleetView::default() };
-        let fleet = Fleet { notes: note_sender, words: word_receiver, terms: terms.clone() };
-        let member = Member::new(identity, terms, file, now);
+        let fleet = Fleet::new(note_sender, word_receiver, terms.clone());
+        let keys = super::keys(&live.snapshot());
+        let member = Member::new(identity.clone(), terms.clone(), file, now);
         let told = Sight::default();
         let thread = FleetThread {
             member,
+            identity,
+            terms,
+            live,
             server,
             keys,
             link: None,
@@ -152,14 +131,25 @@ impl FleetThread {
             }
             self.show();
         }
-        let now = self.clock.now();
-        self.member.leave(now);
+        self.sign_off();
+    }
+
+    fn sign_off(&mut self) {
+        self.member.leave(self.clock.now());
         for _ in 0..FAREWELLS {
-            self.call();
-            if self.member.due() == Moment::NEVER {
+            if self.ask().is_ok() && self.member.due() == Moment::NEVER {
                 break;
             }
         }
+    }
+
+    /// The upstream or its key was changed: another fleet, whose last window nothing here vouches for.
+    fn change_fleet(&mut self, keys: Vec<String>) {
+        log::info!("the upstream's key has changed: leaving one fleet for another");
+        self.sign_off();
+        (self.link, self.keys, self.generation) = (None, keys, 0);
+        let identity = self.identity.anew();
+        self.member = Member::new(identity, self.terms.clone(), None, self.clock.now());
     }
 
     /// Takes what the limiter says until something is due; tells whether the limiter is still there.
@@ -185,7 +175,10 @@ impl FleetThread {
         let now = self.clock.now();
         match note {
             Note::Claim(claim) => self.member.claim(claim, now),
-            Note::Terms(terms) => self.member.set_terms(terms),
+            Note::Terms(terms) => {
+                self.terms = terms.clone();
+                self.member.set_terms(terms);
+            }
             Note::Used(uses) => {
                 for used in uses {
                     match used {
@@ -202,6 +195,10 @@ impl FleetThread {
         if now >= self.about_at {
             self.about_at = now + ABOUT_EVERY;
             self.member.set_about(about(&self.snapshot.read()));
+            let keys = super::keys(&self.live.snapshot());
+            if keys != self.keys {
+                return self.change_fleet(keys);
+            }
         }
         match self.ask() {
             Ok(granted) => {
@@ -271,12 +268,6 @@ impl FleetThread {
         // Fails only when the limiter has ended; the place is given back with the sign-off.
         let _ = self.words.send(word);
     }
-}
-
-/// The keys of the fleet that shares this upstream and this key.
-#[must_use]
-pub fn keys(upstream_host: &str, api_key: &str) -> Vec<String> {
-    protocol::keys(upstream_host, api_key)
 }
 
 /// What the others are shown of a sidecar.
