@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs, upgrades, rolls back and removes the sidecar as a systemd service.
 #
-# All that can be missing is looked for before the first change. Running it again changes only what differs.
+# All that can be missing or in the way is looked for before the first change. Running it again changes only what differs.
 set -eu
 
 usage() {
@@ -13,7 +13,7 @@ usage: install.sh [--dry-run] [--binary FILE] [--prefix DIR] [--root DIR] [--ale
   --prefix DIR    where program and documents go (default: /usr/local)
   --alert-bridge  install the alert bridge's unit as well
   --rollback      put the program that the last upgrade replaced back
-  --uninstall     remove program and units; configuration, state and user stay
+  --uninstall     remove program and units; configuration, state, user and units kept as *.replaced stay
   --purge         with --uninstall: remove those too
   --dry-run       say what would be done and do nothing
   --root DIR      install below DIR, for packages and tests: no user, no owner, no systemctl
@@ -68,6 +68,10 @@ state=$root/var/lib/nvidia-sidecar
 units=$root/etc/systemd/system
 sockets='nvidia-sidecar.socket nvidia-sidecar-metrics.socket'
 bridge_unit=nvidia-sidecar-alert-bridge.service
+bridge_state=$root/var/lib/nvidia-sidecar-alert-bridge
+bridge_command=$units/$bridge_unit.d/command.conf
+# One line a unit that was installed: its hash and its name. What differs from it is somebody else's work.
+written=$documents/units.sha256
 changed=''
 
 # Says what is done, and does it unless this is a rehearsal.
@@ -86,6 +90,15 @@ act() {
 # systemctl, but not for a tree that is not this system.
 control() {
     [ -n "$root" ] || act "systemctl $*" systemctl "$@"
+}
+
+# systemctl itself is content with one of several.
+all_are() { # is-active|is-enabled unit...
+    question=$1
+    shift
+    for unit in "$@"; do
+        systemctl --quiet "$question" "$unit" 2>/dev/null || return 1
+    done
 }
 
 # A file appears whole or not at all, under a name that a running program may still hold open.
@@ -107,6 +120,61 @@ keep() { # source target mode [group]: installs only where there is nothing; wha
     else
         act "install ${2#"$root"}" place "$@"
     fi
+}
+
+# Whether a unit is as an installation left it. One from before the list was kept says it by its documentation.
+is_ours() {
+    if [ -f "$written" ]; then
+        grep -Fqx -- "$(sha256sum <"$1" | cut -d' ' -f1) ${1##*/}" "$written"
+    else
+        grep -q '^Documentation=file:.*/share/doc/nvidia-sidecar/OPERATIONS.md$' "$1"
+    fi
+}
+
+put_unit() { # source target: installs what differs, and keeps a copy of what an installation did not write
+    if cmp -s -- "$1" "$2"; then return; fi
+    if [ -e "$2" ] && ! is_ours "$2"; then
+        kept=$2.replaced
+        while [ -e "$kept" ]; do kept=$kept.replaced; done
+        act "keep the present ${2##*/} as ${kept#"$root"}" cp -p -- "$2" "$kept"
+    fi
+    put "$1" "$2" 644
+}
+
+# What listens on a TCP port: its name, process and unit. Nothing where nothing does, or only the unit that may.
+listener() { # port unit-that-may
+    # shellcheck disable=SC2016 # awk's own names
+    # Columns of /proc/net/tcp: 2 the local address, 4 the state (0A listens), 10 the socket's inode.
+    filter='$4 == "0A" && substr($2, length($2) - 4) == port { print $10 }'
+    awk -v port="$(printf ':%04X' "$1")" "$filter" /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r inode; do
+        descriptor=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" -print 2>/dev/null | head -n 1)
+        # An ordinary user, in a rehearsal, does not see whose it is.
+        [ -n "$descriptor" ] || continue
+        process=${descriptor#/proc/}
+        process=${process%%/*}
+        unit=$(sed -n 's#^.*/\([^/]*\.service\)$#\1#p' "/proc/$process/cgroup" | head -n 1)
+        [ "$unit" = "$2" ] || echo "$(cat "/proc/$process/comm") (process $process${unit:+, $unit})"
+    done | head -n 1
+}
+
+# The ports that a socket unit is going to listen on, its drop-ins included: an empty ListenStream= clears the list.
+ports_of() {
+    { cat "$here/$1"; cat "$units/$1.d"/*.conf 2>/dev/null || true; } | awk -F= '
+        $1 == "ListenStream" && $2 == "" { count = 0 }
+        $1 == "ListenStream" && $2 != "" { sub(/.*:/, "", $2); ports[count++] = $2 }
+        END { for (i = 0; i < count; i++) if (ports[i] ~ /^[0-9]+$/) print ports[i] }' | sort -u
+}
+
+# The sockets' ports must be free, or taken by the service of the same name that is replaced.
+check_ports() {
+    [ -z "$root" ] || return 0
+    for socket in $sockets; do
+        if systemctl --quiet is-active "$socket"; then continue; fi
+        for port in $(ports_of "$socket"); do
+            holder=$(listener "$port" nvidia-sidecar.service)
+            [ -z "$holder" ] || fail "port $port is taken by $holder: stop it, or give $socket another one with 'systemctl edit'"
+        done
+    done
 }
 
 take_away() {
@@ -160,13 +228,14 @@ install_all() {
     need_this_system
     [ -f "$binary" ] || fail "$binary is missing: build it with 'cargo build --release --locked' or name it with --binary"
     "$binary" --version >/dev/null 2>&1 || fail "$binary does not run on this machine: built for another architecture or libc?"
-    for file in conf/nvidia-sidecar.yaml docs/OPERATIONS.md deploy/nvidia-sidecar.service deploy/nvidia-sidecar.env.example; do
+    for file in conf/nvidia-sidecar.yaml docs/OPERATIONS.md docs/zh-CN/OPERATIONS.md deploy/nvidia-sidecar.service deploy/nvidia-sidecar.env.example; do
         [ -f "$source_root/$file" ] || fail "$source_root/$file is missing: run from a complete checkout"
     done
     if [ -z "$root" ] && ! id "$user" >/dev/null 2>&1; then
         command -v useradd >/dev/null || fail 'useradd is missing: install the package passwd (Debian) or shadow-utils'
     fi
     check_configuration
+    check_ports
 
     if [ -z "$root" ] && ! id "$user" >/dev/null 2>&1; then
         act "create the user $user" \
@@ -176,8 +245,8 @@ install_all() {
         act "keep the present program as ${program#"$root"}.previous" cp -p -- "$program" "$program.previous"
     fi
     put "$binary" "$program" 755
-    for file in OPERATIONS.md CONFIGURATION.md METRICS.md; do
-        [ ! -f "$source_root/docs/$file" ] || put "$source_root/docs/$file" "$documents/$file" 644
+    for file in "$source_root"/docs/*.md "$source_root"/docs/zh-CN/*.md; do
+        put "$file" "$documents/${file#"$source_root/docs/"}" 644
     done
 
     if [ ! -d "$configuration" ]; then act "create ${configuration#"$root"}" install -d -m 755 -- "$configuration"; fi
@@ -191,19 +260,21 @@ install_all() {
     trap 'rm -rf -- "$rendered"' EXIT
     for unit in nvidia-sidecar.service $sockets ${bridge:+"$bridge_unit"}; do
         sed "s#/usr/local/#$prefix/#g" "$here/$unit" >"$rendered/$unit"
-        put "$rendered/$unit" "$units/$unit" 644
+        put_unit "$rendered/$unit" "$units/$unit"
     done
+    remember_units
+    if [ -n "$bridge" ]; then equip_bridge; fi
 
     if [ -n "$changed" ]; then control daemon-reload; fi
     if placeholders_left "$configuration/nvidia-sidecar.env"; then
         echo "next: put the API key into ${configuration#"$root"}/nvidia-sidecar.env and run this again to start"
     elif [ -z "$root" ]; then
         # shellcheck disable=SC2086 # a list of unit names
-        if ! systemctl --quiet is-enabled $sockets nvidia-sidecar.service 2>/dev/null; then
-            control enable $sockets nvidia-sidecar.service
-        fi
-        if [ -n "$changed" ] || ! systemctl --quiet is-active nvidia-sidecar.service; then
-            # shellcheck disable=SC2086
+        all_are is-enabled $sockets nvidia-sidecar.service || control enable $sockets nvidia-sidecar.service
+        # shellcheck disable=SC2086
+        if [ -n "$changed" ] || ! all_are is-active $sockets nvidia-sidecar.service; then
+            # What ran under this name before has the ports itself.
+            all_are is-active $sockets || control stop nvidia-sidecar.service
             control start $sockets
             control restart nvidia-sidecar.service
         fi
@@ -218,6 +289,23 @@ install_all() {
         fi
     fi
     [ -n "$changed" ] || echo 'nothing to do'
+}
+
+# Writes down the units that are installed now, for is_ours.
+remember_units() {
+    for unit in nvidia-sidecar.service $sockets "$bridge_unit"; do
+        if [ -f "$units/$unit" ]; then echo "$(sha256sum <"$units/$unit" | cut -d' ' -f1) $unit"; fi
+    done >"$rendered/units"
+    [ -n "$dry_run" ] || cmp -s -- "$rendered/units" "$written" || place "$rendered/units" "$written" 644
+}
+
+# What a command needs and the bridge alone does not.
+equip_bridge() {
+    if [ -r "$configuration/alert-bridge.env" ] && variables "$configuration/alert-bridge.env" | grep -q '^ALERT_COMMAND_'; then
+        put "$here/alert-bridge-command.conf" "$bridge_command" 644
+    else
+        take_away "$bridge_command"
+    fi
 }
 
 swap_programs() {
@@ -243,11 +331,15 @@ uninstall_all() {
     fi
     for unit in $sockets nvidia-sidecar.service "$bridge_unit"; do
         take_away "$units/$unit"
+        for kept in "$units/$unit".replaced*; do
+            [ ! -e "$kept" ] || echo "keep ${kept#"$root"}: not written by this installation"
+        done
     done
-    take_away "$program" "$program.previous" "$documents"
+    take_away "$bridge_command" "$program" "$program.previous" "$documents"
     if [ -n "$changed" ]; then control daemon-reload; fi
     if [ -n "$purge" ]; then
-        take_away "$configuration" "$state"
+        # A unit with DynamicUser has its state in private/, and a link to it beside.
+        take_away "$configuration" "$state" "$bridge_state" "${bridge_state%/*}/private/${bridge_state##*/}"
         for unit in $sockets nvidia-sidecar.service "$bridge_unit"; do
             take_away "$units/$unit.d"
         done

@@ -15,19 +15,21 @@ use crate::front::listen::{self, InheritedListeners};
 use crate::lifecycle::{self, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
+use crate::ops::admission::Admission;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
 use crate::ops::pages::Pages;
 use crate::ops::readiness::Readiness;
 use crate::ops::show;
+use crate::ops::state::Sources;
 use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::CaFileError;
+use crate::upstream::agent::{self, CaFileError};
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::Mutex;
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
@@ -43,6 +45,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 
 /// How much of `drain_timeout` is kept for telling those who are left, at most.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long an event loop may take to answer; it answers within milliseconds while it turns.
+const LOOP_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A sidecar that runs.
 pub struct Sidecar {
@@ -119,6 +124,17 @@ impl StartError {
     }
 }
 
+/// What would keep a sidecar of this configuration from starting, as far as it can be tried beside one that runs: its
+/// ports and its threads are not.
+#[must_use]
+pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
+    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let state = config.state_file.as_ref().map_or(Ok(()), |path| {
+        StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
+    });
+    [certificates, state].into_iter().filter_map(Result::err).collect()
+}
+
 impl Sidecar {
     /// Builds all parts, binds the ports and starts the threads.
     ///
@@ -137,12 +153,13 @@ impl Sidecar {
         config: Config,
         clock: Clock,
     ) -> Result<Sidecar, StartError> {
-        let loops = available_parallelism().map_or(1, usize::from);
-        let listening = |address, inherited, count| {
-            listen::open(address, inherited, count).map_err(|e| StartError::Listen(address, e))
+        let cores = available_parallelism().map_or(1, usize::from);
+        let listening = |port, inherited, count| {
+            let addresses = config.listen.host.addresses(port);
+            listen::open(&addresses, inherited, count).map_err(|(address, e)| StartError::Listen(address, e))
         };
-        let api = listening(config.listen.address(), inherited.api, loops)?;
-        let metrics_door = listening(config.listen.metrics_address(), inherited.metrics, 1)?;
+        let api = listening(config.listen.port, inherited.api, cores)?;
+        let metrics_door = listening(config.listen.metrics_port, inherited.metrics, 1)?;
         let addresses = (local_address(&api)?, local_address(&metrics_door)?);
         let state = match &config.state_file {
             Some(path) => {
@@ -201,24 +218,26 @@ impl Sidecar {
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
         let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
         let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
-        let overview = Arc::new(Overview {
+        let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
-            board,
+            snapshot: board.clone(),
             fleet: fleet_view,
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            history: Mutex::default(),
             draining: draining.clone(),
             clock,
-        });
+        }));
+        let listing = Listing::open(control.clone(), board, clock, &threads).map_err(StartError::System)?;
         let pages = Pages {
             live: live.clone(),
+            listing,
             overview: overview.clone(),
             readiness: readiness.clone(),
             admin,
+            admission: Admission::default(),
             clock,
         };
         let intake = Arc::new(Intake::new(IntakeParts {
@@ -235,10 +254,12 @@ impl Sidecar {
 
         let mut loops = Vec::new();
         let mut event_loops = Vec::new();
-        let mut metrics_door = Some(metrics_door);
-        for listener in api {
-            let mut ports = vec![(listener, Port::Api)];
-            ports.extend(metrics_door.take().into_iter().flatten().map(|l| (l, Port::Metrics)));
+        let mut listeners: Vec<Vec<(TcpListener, Port)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (i, listener) in api.into_iter().enumerate() {
+            listeners[i % cores].push((listener, Port::Api));
+        }
+        listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
+        for ports in listeners {
             let (event_loop, handle) =
                 EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
             event_loops.push(event_loop);
@@ -249,8 +270,8 @@ impl Sidecar {
         let (shown_to, show_control) = (loops.clone(), control.clone());
         let show_viewers = move |event| command_all(&shown_to, &LoopCommand::Show(event));
         let watched = Arc::downgrade(&readiness);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            threads.spawn(name.into(), run).map_err(StartError::System)
+        let spawn = |name: &str, run: Box<dyn Fn() + Send>| {
+            threads.spawn_lasting(name.into(), run).map_err(StartError::System)
         };
         let dead = Arc::new(AtomicBool::new(false));
         let limiter_died = dead.clone();
@@ -271,7 +292,7 @@ impl Sidecar {
         spawn(
             "show",
             Box::new(move || {
-                show::run(&overview, &show_control, show_viewers, &show_ends);
+                show::run(&overview, &show_control, &show_viewers, &show_ends);
             }),
         )?;
         for (i, event_loop) in event_loops.into_iter().enumerate() {
@@ -320,10 +341,14 @@ impl Sidecar {
         self.control.reload(loaded)
     }
 
-    /// Asks whether the limiter answers. What asks keeps nothing alive, and finds a sidecar well that is ending.
+    /// Asks whether the limiter and the event loops answer. What asks does not keep the limiter alive, and finds a sidecar
+    /// well that is ending.
     pub fn pulse(&self) -> impl Fn() -> bool + Send + use<> {
-        let control = Arc::downgrade(&self.control);
-        move || control.upgrade().is_none_or(|control| control.answers())
+        let (control, loops) = (Arc::downgrade(&self.control), self.loops.clone());
+        move || {
+            control.upgrade().is_none_or(|control| control.answers())
+                && loops.iter().all(|event_loop| event_loop.answers(LOOP_ANSWERS))
+        }
     }
 
     /// Counts a reload in the metrics.

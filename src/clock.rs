@@ -62,10 +62,19 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// `secs` as a duration, without the panic of [`Duration::from_secs_f64`]: negative and NaN are zero, too large is the largest.
+/// The longest time that anything from outside may say: longer than any sidecar runs, and short enough that sums of such
+/// times and of an [`Instant`] with one never overflow.
+pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `secs` as a duration, without the panic of [`Duration::from_secs_f64`]: negative and NaN are zero, too long is
+/// [`LONGEST`]. The one way from a number that came from outside to a time.
 #[must_use]
 pub fn duration_from_secs_f64(secs: f64) -> Duration {
-    if secs > 0.0 { Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX) } else { Duration::ZERO }
+    if secs > 0.0 {
+        Duration::try_from_secs_f64(secs).map_or(LONGEST, |time| time.min(LONGEST))
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// The process's clock: monotonic moments, and calendar time.
@@ -92,8 +101,7 @@ impl Clock {
     /// The instant of a moment, for libraries that wait until an [`Instant`]; far moments are far enough.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
-        const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-        self.started + moment.since(Moment::ZERO).min(FAR)
+        self.started + moment.since(Moment::ZERO).min(LONGEST)
     }
 
     /// Calendar time as a time since the Unix epoch.
@@ -126,6 +134,15 @@ mod tests {
         for secs in [f64::NAN, f64::NEG_INFINITY, -1.0] {
             assert_eq!(duration_from_secs_f64(secs), Duration::ZERO);
         }
-        assert_eq!(duration_from_secs_f64(f64::INFINITY), Duration::MAX);
+        assert_eq!(duration_from_secs_f64(f64::INFINITY), LONGEST);
+    }
+
+    #[test]
+    fn sums_of_times_from_outside_do_not_overflow() {
+        let longest = duration_from_secs_f64(f64::MAX);
+        assert_eq!([longest; 1000].into_iter().sum::<Duration>(), longest * 1000);
+        let clock = Clock::start();
+        assert!(clock.instant(clock.now() + longest) > clock.instant(clock.now()));
+        assert!(clock.instant(Moment::NEVER) + longest > clock.instant(Moment::NEVER));
     }
 }

@@ -144,7 +144,7 @@ impl Control {
             self.forwarder.renew(agent);
         }
         self.pass_through.set_cap(config.passthrough.max_in_flight);
-        self.journal.agents().lock().reconfigure(&config.agents, self.clock.now());
+        self.journal.reconfigure(&config.agents, self.clock.now());
         logging::set_level(config.log.level);
         self.live.replace(config.clone());
         Ok(())
@@ -153,7 +153,8 @@ impl Control {
     /// A new agent where the configuration asks for one; a file of certificates may have been renewed in place.
     fn agent_for(&self, config: &Config) -> Result<Option<Agent>, Refusal> {
         let running = self.live.snapshot();
-        let same = running.upstream.timeout == config.upstream.timeout
+        let same = running.upstream.first_byte_timeout == config.upstream.first_byte_timeout
+            && running.upstream.stream_idle_timeout == config.upstream.stream_idle_timeout
             && running.upstream.ca_file == config.upstream.ca_file
             && config.upstream.ca_file.is_none();
         if same {

@@ -4,11 +4,14 @@ use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::Builder;
-use std::time::Instant;
+use std::thread::{Builder, park_timeout};
+use std::time::{Duration, Instant};
 
 /// Stack of every thread: a TLS handshake needs 160 KiB in a debug build, and a page is only taken when it is touched.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// How long a thread that panicked rests before it begins anew.
+const BEFORE_ANEW: Duration = Duration::from_millis(100);
 
 /// Starts threads, counts them and waits for their end. Clones share the count.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +65,21 @@ impl Threads {
         })
     }
 
+    /// Starts a named thread that begins anew when it panics: what panicked is lost, what comes after it is not.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub fn spawn_lasting(&self, name: String, run: impl Fn() + Send + 'static) -> io::Result<()> {
+        let called = name.clone();
+        self.spawn(name, move || {
+            while catch_unwind(AssertUnwindSafe(&run)).is_err() {
+                log::error!("the thread {called} panicked and begins anew");
+                // One that panics each time must not keep a core busy.
+                park_timeout(BEFORE_ANEW);
+            }
+        })
+    }
+
     /// Waits until every thread has ended, but not beyond `deadline`; tells whether all have.
     #[must_use]
     pub fn join_until(&self, deadline: Instant) -> bool {
@@ -89,7 +107,6 @@ pub fn raise_descriptor_limit() -> usize {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use std::time::Duration;
 
     #[test]
     fn a_thread_that_panics_is_joined_like_any_other() {
@@ -98,6 +115,20 @@ mod tests {
         threads.spawn("ends".into(), || {}).unwrap();
         let clock = Clock::start();
         assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(10))));
+    }
+
+    #[test]
+    fn a_lasting_thread_that_panics_goes_on_with_what_comes_next() {
+        let threads = Threads::default();
+        let (work, works) = crossbeam_channel::unbounded();
+        let (done, results) = crossbeam_channel::unbounded();
+        let run = move || works.iter().for_each(|number: u32| done.send(100 / number).unwrap());
+        threads.spawn_lasting("lasts".into(), run).unwrap();
+        [50, 0, 0, 20].into_iter().for_each(|number| work.send(number).unwrap());
+        drop(work);
+        assert_eq!(results.iter().collect::<Vec<_>>(), [2, 5]);
+        let clock = Clock::start();
+        assert!(threads.join_until(clock.instant(clock.now() + Duration::from_secs(20))));
     }
 
     #[test]

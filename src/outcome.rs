@@ -18,7 +18,7 @@ pub enum Outcome {
     QueueFull,
     /// The request was queued and had to make room for a more urgent one.
     Displaced,
-    /// The upstream was silent for longer than `request_timeout`.
+    /// The upstream was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     UpstreamTimeout,
     /// The upstream refused the connection, could not be found, failed in TLS or sent a broken answer.
     UpstreamBroken,
@@ -156,7 +156,9 @@ const fn invalid_code(status: u16) -> &'static str {
         413 => "body_too_large",
         417 => "expectation_failed",
         431 => "head_too_large",
+        500 => "internal_error",
         501 => "not_implemented",
+        503 => "unavailable",
         505 => "http_version_not_supported",
         _ => "malformed_request",
     }

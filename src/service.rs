@@ -1,6 +1,6 @@
 //! The sidecar as a service: configuration, log, start, signals, reload and stop.
 
-use crate::app::{End, Sidecar, StartError};
+use crate::app::{self, End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::{self, Environment, LogFormat};
@@ -53,22 +53,26 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
     code
 }
 
-/// Validates the configuration and prints the effective one, secrets masked. Status 0, or 2 when it is wrong.
+/// Validates the configuration, tries the files that the start would use, and prints the effective configuration, secrets
+/// masked. Status 0, or 2 when something is wrong.
 #[must_use]
 pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
-    match config::load(path, environment) {
-        Ok(loaded) => {
-            print!("{}", config::render_effective(&loaded.config));
-            for warning in &loaded.warnings {
-                eprintln!("warning: {warning}");
-            }
-            ExitCode::SUCCESS
-        }
+    let loaded = match config::load(path, environment) {
+        Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
-            ExitCode::from(EXIT_USAGE)
+            return ExitCode::from(EXIT_USAGE);
         }
+    };
+    print!("{}", config::render_effective(&loaded.config));
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
     }
+    let problems = app::check(&loaded.config, Clock::start());
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
 }
 
 /// What a reload needs again.

@@ -120,7 +120,7 @@ impl Watchdog {
                 if has_pulse() {
                     tell(&[NotifyState::Watchdog]);
                 } else {
-                    log::error!("the limiter does not answer; the service manager's watchdog is not pinged");
+                    log::error!("the limiter or an event loop does not answer; the service manager's watchdog is not pinged");
                 }
                 if ended.recv_timeout(time / 2) != Err(RecvTimeoutError::Timeout) {
                     return;

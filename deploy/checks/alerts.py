@@ -1,4 +1,4 @@
-"""Checks what promtool does not: each alert is described, is in both runbooks, and is tested firing and silent."""
+"""Checks what promtool does not: each alert is described in both languages, is in both runbooks, and is tested firing and silent."""
 
 import re
 import sys
@@ -9,6 +9,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/monitoring/prometheus"
 RUNBOOKS = ["docs/OPERATIONS.md", "docs/zh-CN/OPERATIONS.md"]
+VALUE = re.compile(r"\$(?:value|labels\.\w+)(?: \| \w+)?")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 def alerts():
@@ -47,7 +49,14 @@ def main():
         count += 1
         if severity not in ("critical", "warning"):
             faults.append(f"{name}: severity {severity} has no route")
-        faults += [f"{name} ({severity}): no {what}" for what in ("summary", "description") if not annotations.get(what)]
+        for what in ("summary", "description"):
+            english, chinese = annotations.get(what, ""), annotations.get(f"{what}_zh", "")
+            if not english or CHINESE.search(english):
+                faults.append(f"{name} ({severity}): no {what} in English")
+            if not CHINESE.search(chinese):
+                faults.append(f"{name} ({severity}): no {what}_zh in Chinese")
+            if differing := set(VALUE.findall(english)) ^ set(VALUE.findall(chinese)):
+                faults.append(f"{name} ({severity}): {what} and {what}_zh differ in {', '.join(sorted(differing))}")
         link = "{{ $externalLabels.runbook }}#" + name.lower()
         if annotations.get("runbook_url") != link:
             faults.append(f"{name} ({severity}): runbook_url is not {link}")
@@ -58,7 +67,7 @@ def main():
             faults.append(f"{name}: no test sees it silent")
     if faults:
         sys.exit("\n".join(f"alerts: {fault}" for fault in dict.fromkeys(faults)))
-    print(f"alerts: {count} described, in both runbooks, tested firing and silent")
+    print(f"alerts: {count} described in both languages, in both runbooks, tested firing and silent")
 
 
 if __name__ == "__main__":

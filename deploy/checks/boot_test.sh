@@ -1,6 +1,7 @@
 #!/bin/sh
-# Boots a bare Debian with systemd and does there what docs/OPERATIONS.md tells a new user: install, reload, upgrade,
-# roll back, uninstall; a client that never stops asking must not see one refused connection.
+# Boots a bare Debian with systemd and does there what docs/OPERATIONS.md says: take over from another sidecar, install,
+# reload, upgrade, roll back, run the alert bridge with a program, uninstall, and all of it again from the package. A client
+# that never stops asking must not see one refused connection.
 #
 # Needs root, debootstrap and systemd-nspawn. The bare system is made once and kept in target/.
 set -eu
@@ -10,25 +11,28 @@ fail() {
     exit 1
 }
 
-if [ $# -ne 1 ] || [ ! -x "$1" ]; then fail 'usage: boot_test.sh BINARY'; fi
+if [ $# -ne 2 ] || [ ! -x "$1" ] || [ ! -f "$2" ]; then fail 'usage: boot_test.sh BINARY PACKAGE'; fi
 [ "$(id -u)" = 0 ] || fail 'must run as root'
 for tool in debootstrap systemd-nspawn; do
     command -v "$tool" >/dev/null || fail "$tool is missing (Debian: debootstrap, systemd-container)"
 done
 binary=$(realpath -- "$1")
+package=$(realpath -- "$2")
+# Node stands for the programs that an operator runs: another sidecar before this one, an alert's receiver.
+packages=systemd,systemd-sysv,procps,passwd,curl,nodejs
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 repo=$(dirname -- "$(dirname -- "$here")")
 bare=$repo/target/boot-test
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
-if [ ! -e "$bare/complete" ]; then
+if [ "$(cat "$bare/complete" 2>/dev/null)" != "$packages" ]; then
     # shellcheck disable=SC2016 # apt's own variable
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
     [ -n "$mirror" ] || fail 'apt knows no Debian mirror: run apt-get update first'
     rm -rf -- "$bare"
     mkdir -p "$bare"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,procps,passwd,curl bookworm "$bare/system" "$mirror" >"$work/log" 2>&1 ||
+    debootstrap --variant=minbase --include="$packages" bookworm "$bare/system" "$mirror" >"$work/log" 2>&1 ||
         fail "debootstrap: $(tail -n 3 "$work/log")"
     cat >"$bare/system/etc/systemd/system/trial.service" <<'END'
 [Service]
@@ -37,12 +41,13 @@ ExecStart=/bin/sh /in/boot_trial.sh
 END
     mkdir -p "$bare/system/etc/systemd/system/multi-user.target.wants"
     ln -s ../trial.service "$bare/system/etc/systemd/system/multi-user.target.wants/trial.service"
-    touch "$bare/complete"
+    echo "$packages" >"$bare/complete"
 fi
 
 mkdir -p "$work/in/checkout" "$work/out"
 cp -r "$repo/deploy" "$repo/docs" "$repo/conf" "$work/in/checkout/"
 cp "$here/boot_trial.sh" "$work/in/"
+cp "$package" "$work/in/nvidia-sidecar.deb"
 cp "$binary" "$work/in/first"
 # Another file that is the same program: what follows an ELF file is not loaded.
 cp "$binary" "$work/in/second"

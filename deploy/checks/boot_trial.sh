@@ -37,15 +37,43 @@ until_true() {
 [ ! -e /usr/local/bin/nvidia-sidecar ]
 passed 'a dry run changes nothing'
 
-$install --binary /in/first | grep '^next: put the API key'
+# serve UNIT PORT...: an HTTP server in a unit of that name, as another program on the host.
+serve() {
+    unit=/etc/systemd/system/$1
+    shift
+    cat >"$unit" <<END
+[Service]
+ExecStart=/usr/bin/node -e "for (const port of [$(echo "$*" | tr ' ' ,)]) require('http').createServer((_, answer) => answer.end('another')).listen(port, '127.0.0.1')"
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload
+    systemctl enable --now "${unit##*/}"
+    for port in "$@"; do until_true get "http://127.0.0.1:$port/"; done
+}
+
+serve stranger.service 9191
+if $install --binary /in/first >/run/refusal 2>&1; then exit 1; fi
+grep '^install.sh: port 9191 is taken by .*stranger.service' /run/refusal
+[ ! -e /usr/local/bin/nvidia-sidecar ]
+systemctl disable --now stranger.service
+passed 'a port that is taken is named with its process, and nothing is changed'
+
+serve nvidia-sidecar.service 9190 9191
+cp /etc/systemd/system/nvidia-sidecar.service /run/foreign
+$install --binary /in/first >/run/said
+grep '^next: put the API key' /run/said
+cmp /run/foreign /etc/systemd/system/nvidia-sidecar.service.replaced
 [ "$(systemctl is-active nvidia-sidecar.socket)" = inactive ]
-passed 'without a key it is installed and not started'
+[ "$(get http://127.0.0.1:9190/)" = another ]
+passed 'without a key it is installed and not started, and what ran under its name before runs on'
 
 sed -i 's/^SIDECAR_API_KEY=.*/SIDECAR_API_KEY=nvapi-of-the-trial/' "$variables"
 $install --binary /in/first | grep '^healthy$'
 get http://127.0.0.1:9190/health
 get http://127.0.0.1:9191/metrics >/dev/null
-passed 'with a key it starts, and both sockets answer'
+systemctl is-enabled nvidia-sidecar.socket nvidia-sidecar-metrics.socket nvidia-sidecar.service
+passed 'with a key it takes over from what ran under its name, and both sockets answer'
 
 process=$(systemctl show --property=MainPID --value nvidia-sidecar)
 [ "$(stat --format=%U "/proc/$process")" = nvidia-sidecar ]
@@ -108,6 +136,19 @@ systemctl reset-failed nvidia-sidecar
 systemctl restart nvidia-sidecar
 passed 'a wrong variable stops the upgrade, and the unit fails with 2 and is not tried again'
 
+cat >/etc/nvidia-sidecar/alert-bridge.env <<'END'
+ALERT_COMMAND_CRITICAL=["/usr/bin/node", "-e", "require('fs').writeFileSync(process.env.HOME + '/heard', process.argv[1])", "{text}"]
+ALERT_LANGUAGE=zh
+TZ=Asia/Shanghai
+END
+$install --binary /in/first --alert-bridge
+until_true get http://127.0.0.1:9094/health
+get --data '{"version": "4", "alerts": [{"status": "firing", "startsAt": "2026-02-06T13:08:45Z",
+    "labels": {"alertname": "Trial", "severity": "critical", "agent_name": "scout"}}]}' http://127.0.0.1:9094/webhook
+until_true grep '^\[严重\] 触发：Trial · scout$' /var/lib/nvidia-sidecar-alert-bridge/heard
+grep '^开始时间：2026-02-06 21:08:45 +08:00$' /var/lib/nvidia-sidecar-alert-bridge/heard
+passed 'the alert bridge runs a program in Node, in the language and the time that are set'
+
 systemctl stop nvidia-sidecar.socket nvidia-sidecar-metrics.socket
 [ "$(systemctl is-active nvidia-sidecar.service)" = inactive ]
 passed 'stopping the sockets stops the service'
@@ -115,8 +156,35 @@ passed 'stopping the sockets stops the service'
 $install --uninstall
 [ -f "$variables" ]
 $install --uninstall --purge
-for path in /usr/local/bin/nvidia-sidecar /etc/nvidia-sidecar /var/lib/nvidia-sidecar /etc/systemd/system/nvidia-sidecar.service; do
-    [ ! -e "$path" ]
-done
-if id nvidia-sidecar; then exit 1; fi
-passed 'uninstall keeps the configuration, purge leaves nothing'
+gone() {
+    for path in "$@" /etc/nvidia-sidecar /var/lib/nvidia-sidecar /var/lib/private/nvidia-sidecar-alert-bridge; do
+        [ ! -e "$path" ]
+    done
+    if id nvidia-sidecar; then exit 1; fi
+}
+gone /usr/local/bin/nvidia-sidecar /usr/local/share/doc/nvidia-sidecar /etc/systemd/system/nvidia-sidecar.service
+cmp /run/foreign /etc/systemd/system/nvidia-sidecar.service.replaced
+passed 'uninstall keeps the configuration, purge leaves nothing but the unit that it did not write'
+
+units='nvidia-sidecar.socket nvidia-sidecar-metrics.socket nvidia-sidecar.service'
+dpkg --install /in/nvidia-sidecar.deb >/run/said
+grep "put the API key into $variables, then: systemctl enable --now $units" /run/said
+[ "$(systemctl is-active nvidia-sidecar.socket)" = inactive ]
+sed -i 's/^SIDECAR_API_KEY=.*/SIDECAR_API_KEY=nvapi-of-the-trial/' "$variables"
+# shellcheck disable=SC2086 # a list of unit names
+systemctl enable --now $units
+get http://127.0.0.1:9190/health
+[ "$(stat --format='%U %G %a' /etc/nvidia-sidecar/nvidia-sidecar.yaml "$variables" | tr '\n' ,)" = 'root nvidia-sidecar 640,root root 600,' ]
+before=$(systemctl show --property=MainPID --value nvidia-sidecar)
+dpkg --install /in/nvidia-sidecar.deb
+get http://127.0.0.1:9190/health
+[ "$(systemctl show --property=MainPID --value nvidia-sidecar)" != "$before" ]
+grep nvapi-of-the-trial "$variables"
+passed 'the package installs, starts once it has a key, and upgrades what runs'
+
+dpkg --remove nvidia-sidecar
+[ "$(systemctl is-active nvidia-sidecar.socket)" = inactive ]
+[ -f "$variables" ]
+dpkg --purge nvidia-sidecar
+gone /usr/bin/nvidia-sidecar /usr/share/doc/nvidia-sidecar
+passed 'the package removed keeps its configuration, purged leaves nothing'

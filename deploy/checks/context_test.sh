@@ -12,7 +12,7 @@ context=$(mktemp -d)
 trap 'rm -rf -- "$context"' EXIT
 
 [ -f Cargo.lock ] || fail 'Cargo.lock is missing: the image is built with --locked'
-head -n 20 .dockerignore | grep -qx '\*' || fail '.dockerignore is no allow list: it must begin by excluding *'
+head -n 20 .dockerignore | grep -qx '\*' || fail '.dockerignore is not an allow list: it must begin by excluding *'
 sed -n 's/^!//p' .dockerignore | while IFS= read -r path; do
     [ ! -e "$path" ] || git ls-files -z -- "$path"
 done | xargs -0 cp --parents -t "$context"

@@ -11,7 +11,7 @@ OWN = {"SIDECAR_API_KEY": "nvapi-REPLACE_ME", "SIDECAR_STATE_FILE": "/var/lib/nv
 
 def plain(default):
     """A default as a variable writes it: a list without its brackets, nothing for none."""
-    return "" if default == "none" else default.strip("`[]{}").replace(", ", ",")
+    return "" if default == "none" else default.strip("`\"[]{}").replace(", ", ",")
 
 
 def main():

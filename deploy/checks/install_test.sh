@@ -23,16 +23,17 @@ program() { # file version
     cat >"$1" <<END
 #!/bin/sh
 # $2
-case "\$*" in *--check*) [ "\${SIDECAR_RATE_RPM:-40}" != no ] || { echo 'SIDECAR_RATE_RPM: no is no number' >&2; exit 2; } ;; esac
+case "\$*" in *--check*) [ "\${SIDECAR_RATE_RPM:-40}" != no ] || { echo 'SIDECAR_RATE_RPM: no is not a number' >&2; exit 2; } ;; esac
 END
     chmod +x "$1"
 }
 
 # A checkout of its own, so that a missing part can be tried.
 checkout=$work/checkout
-mkdir -p "$checkout/deploy" "$checkout/conf" "$checkout/docs"
-cp "$repo/deploy/install.sh" "$repo"/deploy/*.service "$repo"/deploy/*.socket "$repo"/deploy/*.env.example "$checkout/deploy/"
+mkdir -p "$checkout/deploy" "$checkout/conf" "$checkout/docs/zh-CN"
+cp "$repo/deploy/install.sh" "$repo"/deploy/*.service "$repo"/deploy/*.socket "$repo"/deploy/*.conf "$repo"/deploy/*.env.example "$checkout/deploy/"
 cp "$repo/docs/OPERATIONS.md" "$checkout/docs/"
+cp "$repo/docs/zh-CN/OPERATIONS.md" "$checkout/docs/zh-CN/"
 if [ -f "$repo/conf/nvidia-sidecar.yaml" ]; then
     cp "$repo/conf/nvidia-sidecar.yaml" "$checkout/conf/"
 else
@@ -57,8 +58,7 @@ refuses() { # words-of-the-one-line options...
 }
 
 refuses 'is missing: build it' --binary "$work/none"
-printf 'no program' >"$work/broken" && chmod +x "$work/broken"
-printf '\177ELF' >"$work/broken"
+printf '\177ELF' >"$work/broken" && chmod +x "$work/broken"
 refuses 'does not run on this machine' --binary "$work/broken"
 refuses 'unknown option' --instal
 refuses 'needs a value' --prefix
@@ -78,7 +78,8 @@ passed 'a dry run says what it would do and does nothing'
 run --binary "$work/v1" --alert-bridge >"$work/out"
 for file in usr/local/bin/nvidia-sidecar etc/nvidia-sidecar/nvidia-sidecar.yaml etc/nvidia-sidecar/nvidia-sidecar.env \
     etc/systemd/system/nvidia-sidecar.service etc/systemd/system/nvidia-sidecar.socket \
-    etc/systemd/system/nvidia-sidecar-metrics.socket etc/systemd/system/nvidia-sidecar-alert-bridge.service; do
+    etc/systemd/system/nvidia-sidecar-metrics.socket etc/systemd/system/nvidia-sidecar-alert-bridge.service \
+    usr/local/share/doc/nvidia-sidecar/OPERATIONS.md usr/local/share/doc/nvidia-sidecar/zh-CN/OPERATIONS.md; do
     [ -f "$root/$file" ] || fail "$file was not installed"
 done
 [ "$(stat -c %a "$root/etc/nvidia-sidecar/nvidia-sidecar.env")" = 600 ] || fail 'the environment file is readable to others'
@@ -102,6 +103,16 @@ cmp -s "$work/v1" "$root/usr/local/bin/nvidia-sidecar.previous" || fail 'the upg
 grep -q nvapi-test "$root/etc/nvidia-sidecar/nvidia-sidecar.env" || fail 'the upgrade overwrote the environment file'
 passed 'an upgrade keeps the configuration and the previous program'
 
+drop_in=$root/etc/systemd/system/nvidia-sidecar-alert-bridge.service.d/command.conf
+[ ! -e "$drop_in" ] || fail 'the bridge is equipped for a command that it does not have'
+echo 'ALERT_COMMAND_WARNING=["/usr/bin/true"]' >>"$root/etc/nvidia-sidecar/alert-bridge.env"
+run --binary "$work/v2" --alert-bridge >/dev/null
+cmp -s "$checkout/deploy/alert-bridge-command.conf" "$drop_in" || fail 'the bridge is not equipped for its command'
+sed -i '$d' "$root/etc/nvidia-sidecar/alert-bridge.env"
+run --binary "$work/v2" --alert-bridge >/dev/null
+[ ! -e "$drop_in" ] || fail 'the bridge stays equipped for a command that it no longer has'
+passed "the bridge's unit follows whether there is a command"
+
 run --rollback >/dev/null
 cmp -s "$work/v1" "$root/usr/local/bin/nvidia-sidecar" || fail 'the old program is not back'
 cmp -s "$work/v2" "$root/usr/local/bin/nvidia-sidecar.previous" || fail 'the new program is lost'
@@ -115,6 +126,29 @@ run --uninstall | grep -q '^nothing to do$' || fail 'the second uninstall did so
 run --uninstall --purge >/dev/null
 [ -z "$(tree)" ] || fail "purge left $(tree)"
 passed 'purge leaves nothing'
+
+unit=$root/etc/systemd/system/nvidia-sidecar.service
+mkdir -p "${unit%/*}"
+printf '[Service]\nExecStart=/usr/bin/python3 /opt/sidecar.py\n' >"$unit"
+cp "$unit" "$work/foreign"
+run --binary "$work/v1" >"$work/out"
+grep -q '^keep the present nvidia-sidecar.service as /etc/systemd/system/nvidia-sidecar.service.replaced$' "$work/out" ||
+    fail "does not say that it keeps a unit: $(cat "$work/out")"
+cmp -s "$work/foreign" "$unit.replaced" || fail 'no copy of a unit that it did not write'
+cmp -s "$checkout/deploy/nvidia-sidecar.service" "$unit" || fail 'the unit was not installed'
+sed -i 's/^MemoryMax=.*/MemoryMax=1G/' "$unit"
+cp "$unit" "$work/edited"
+run --binary "$work/v1" >/dev/null
+cmp -s "$work/edited" "$unit.replaced.replaced" || fail 'no copy of a unit that was edited'
+cmp -s "$work/foreign" "$unit.replaced" || fail 'the first copy was overwritten'
+echo '# next version' >>"$checkout/deploy/nvidia-sidecar.service"
+run --binary "$work/v1" >/dev/null
+[ ! -e "$unit.replaced.replaced.replaced" ] || fail 'keeps a copy of a unit of its own'
+run --uninstall >"$work/out"
+grep -q '^keep /etc/systemd/system/nvidia-sidecar.service.replaced' "$work/out" || fail 'does not say that it leaves the copy'
+cmp -s "$work/foreign" "$unit.replaced" || fail 'uninstall removed the copy'
+rm "$unit".replaced*
+passed 'keeps a copy of each unit that it did not write, and of no other'
 
 run --binary "$work/v1" --prefix /opt/sidecar >/dev/null
 grep -q '^ExecStart=/opt/sidecar/bin/nvidia-sidecar ' "$root/etc/systemd/system/nvidia-sidecar.service" || fail 'the unit starts another program'

@@ -13,14 +13,19 @@ use super::text::Token;
 
 /// Clients with a token of their own.
 const MAX_CLIENTS: usize = 1000;
+/// The longest name of a host (RFC 1035 section 2.3.4).
+const MAX_HOST: usize = 253;
 
 /// Who may use the sidecar.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Clients {
-    /// `client_tokens`: name → bearer token, all distinct; empty lets everyone in.
+    /// `client_tokens`: name → bearer token, all distinct; empty lets anyone in.
     pub tokens: BTreeMap<String, Secret>,
     /// `cors_origins`, lower-case: browser origins that may call; empty means the local ones, `*` all.
     pub cors_origins: Vec<String>,
+    /// `allowed_hosts`, lower-case: names under which the operator's pages may be asked for, beside those that cannot be
+    /// public.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Section for Clients {
@@ -44,6 +49,15 @@ impl Section for Clients {
                 of: |c| &c.cors_origins,
                 text: "Browser origins that may call. None allows the local ones (localhost, 127.0.0.1, [::1], app://, file://, tauri://, vscode-webview://), `*` allows all.",
             }),
+            allowed_hosts: keys.key(&Row {
+                name: "allowed_hosts",
+                variable: Own,
+                reload: Live,
+                kind: List { most: MAX_WORDS, item: HostName },
+                default: Vec::new(),
+                of: |c| &c.allowed_hosts,
+                text: "Public names under which the operator's pages may be asked for: a `Host` that is neither an address, a name without a dot, nor under .local, .lan, .internal or .home.arpa is refused there unless it is listed.",
+            }),
         }
     }
 }
@@ -64,6 +78,30 @@ impl Kind for Origin {
         }
         let problem = format!("lists {}, which is not an origin", shown(given));
         Err(Misfit::new(problem, "list `*`, or origins such as https://chat.example.org, without a path"))
+    }
+
+    fn show(&self, value: &String) -> Raw {
+        Raw::Text(value.clone())
+    }
+}
+
+/// The name of a host as a `Host` field has it, without the port.
+struct HostName;
+
+impl Kind for HostName {
+    type Value = String;
+
+    fn read(&self, given: &Raw) -> Result<String, Misfit> {
+        let name = as_text(given).unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if name.is_empty() || name.len() > MAX_HOST || !name.bytes().all(letter) {
+            let problem = format!("lists {}, which is not the name of a host", shown(given));
+            return Err(Misfit::new(
+                problem,
+                "list names such as sidecar.example.org, without scheme and port",
+            ));
+        }
+        Ok(name)
     }
 
     fn show(&self, value: &String) -> Raw {
@@ -102,7 +140,7 @@ impl Kind for Tokens {
     }
 
     fn show(&self, value: &Self::Value) -> Raw {
-        Raw::Map(value.iter().map(|(name, token)| (name.clone(), Raw::Secret(token.clone()))).collect())
+        Raw::Map(value.iter().map(|(name, token)| (name.clone(), Token.show(token))).collect())
     }
 }
 

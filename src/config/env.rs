@@ -70,7 +70,7 @@ impl Environment {
     }
 }
 
-/// Not a fault: a container's platform puts variables there that nobody wrote.
+/// Not a fault: a container's platform sets variables that no operator wrote.
 fn unknown(name: &str, source: Source) -> Notice {
     let remedy = match table::suggest(name) {
         Some(key) => format!("did you mean {}?", key.variable),

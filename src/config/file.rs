@@ -72,7 +72,7 @@ pub(super) fn parse(text: &str, path: &Path, faults: &mut Vec<Notice>) -> Given 
 }
 
 fn entries(text: &str, path: &Path) -> Result<Vec<(String, Raw)>, Notice> {
-    // A file of comments only is no document for the parser, and is a valid configuration for us.
+    // A file of comments only is not a document to the parser, and is a valid configuration for us.
     let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(blank) {
         return Ok(Vec::new());

@@ -54,7 +54,8 @@ pub enum RedisAway {
 }
 
 impl Words for RedisAway {
-    const WORDS: &'static [(&'static str, RedisAway)] = &[("pause", RedisAway::Pause), ("share", RedisAway::Share)];
+    const WORDS: &'static [(&'static str, RedisAway)] =
+        &[("pause", RedisAway::Pause), ("share", RedisAway::Share)];
 }
 
 impl Fleet {
@@ -173,7 +174,7 @@ impl Kind for RedisUrl {
     }
 
     fn show(&self, value: &Secret) -> Raw {
-        Raw::Secret(value.clone())
+        Raw::Secret { shown: value.to_string(), exposed: value.clone() }
     }
 }
 
@@ -186,12 +187,17 @@ impl Kind for HostPort {
     fn read(&self, given: &Raw) -> Result<String, Misfit> {
         let text = as_text(given).unwrap_or_default();
         let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+            !host.is_empty()
+                && !host.contains(['/', '@', ' '])
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if valid {
             return Ok(text.to_owned());
         }
-        Err(Misfit::new(format!("lists {}, which is not host:port", shown_text(text)), "give host:port, such as sentinel-1:26379"))
+        Err(Misfit::new(
+            format!("lists {}, which is not host:port", shown_text(text)),
+            "give host:port, such as sentinel-1:26379",
+        ))
     }
 
     fn show(&self, value: &String) -> Raw {

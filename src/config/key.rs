@@ -1,8 +1,8 @@
 //! What a row of the key table says, and what walks through the rows.
 //!
 //! A key is one [`Row`], written where the struct that holds its value is built. A [`Section`] is such a struct: its one
-//! function builds it key by key, so that a field without a row does not compile. Whoever builds it decides what a row
-//! gives: its default, what was given for it ([`reading`](super::reading)), or the running and the loaded value merged
+//! function builds it key by key, so that a field without a row does not compile. The walk that builds it decides what a
+//! row gives: its default, what was given for it ([`reading`](super::reading)), or the running and the loaded value merged
 //! ([`live`](super::live)); the table of names ([`table`](super::table)) and `--check` ([`render`](super::render)) follow
 //! from the same walk.
 

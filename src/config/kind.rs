@@ -2,7 +2,6 @@
 
 use super::raw::Raw;
 use super::spelling::shown_text;
-use super::yaml::masked;
 
 /// The kind of a key's value. A row of the key table names one.
 pub(super) trait Kind {
@@ -20,15 +19,14 @@ pub(super) trait Kind {
         String::new()
     }
 
-    /// What applies in place of a value that does not fit, and what the warning about it says; else the misfit is a
-    /// fault.
-    fn instead(
-        &self,
-        _given: &Raw,
-        misfit: Misfit,
-        _default: &Self::Value,
-    ) -> Result<(Self::Value, Misfit), Misfit> {
-        Err(misfit)
+    /// What applies in place of a value beyond the range, and the end of the warning about it.
+    fn cut(&self, _given: &Raw) -> Option<(Self::Value, String)> {
+        None
+    }
+
+    /// Whether a value out of range gives way to the default, with a warning, instead of being a fault.
+    fn falls_back(&self) -> bool {
+        false
     }
 }
 
@@ -77,6 +75,37 @@ impl<K: Kind> Kind for Optional<K> {
     fn range(&self) -> String {
         self.0.range()
     }
+
+    fn cut(&self, given: &Raw) -> Option<(Self::Value, String)> {
+        self.0.cut(given).map(|(value, warning)| (Some(value), warning))
+    }
+}
+
+/// A value that the word `off` turns off.
+pub(super) struct OrOff<K>(pub(super) K);
+
+impl<K: Kind> Kind for OrOff<K> {
+    type Value = Option<K::Value>;
+
+    fn read(&self, given: &Raw) -> Result<Self::Value, Misfit> {
+        match given {
+            Raw::Bool(false) => Ok(None),
+            given if as_text(given).is_some_and(|text| text.eq_ignore_ascii_case("off")) => Ok(None),
+            given => self
+                .0
+                .read(given)
+                .map(Some)
+                .map_err(|misfit| Misfit { remedy: format!("{}, or off", misfit.remedy), ..misfit }),
+        }
+    }
+
+    fn show(&self, value: &Self::Value) -> Raw {
+        value.as_ref().map_or_else(|| Raw::Text("off".into()), |value| self.0.show(value))
+    }
+
+    fn range(&self) -> String {
+        self.0.range()
+    }
 }
 
 /// A value that falls back to its default with a warning when it is out of range.
@@ -97,18 +126,12 @@ impl<K: Kind> Kind for OrDefault<K> {
         self.0.range()
     }
 
-    fn instead(
-        &self,
-        given: &Raw,
-        misfit: Misfit,
-        default: &Self::Value,
-    ) -> Result<(Self::Value, Misfit), Misfit> {
-        if !misfit.out_of_range {
-            return self.0.instead(given, misfit, default);
-        }
-        let default_shown = masked(&self.0.show(default));
-        let remedy = format!("{}, and the default, {default_shown}, applies", misfit.remedy);
-        Ok((default.clone(), Misfit { remedy, ..misfit }))
+    fn cut(&self, given: &Raw) -> Option<(Self::Value, String)> {
+        self.0.cut(given)
+    }
+
+    fn falls_back(&self) -> bool {
+        true
     }
 }
 
@@ -132,6 +155,6 @@ pub(super) fn shown(value: &Raw) -> String {
         Raw::Untyped(text) => shown_text(text),
         Raw::List(_) => "a list".into(),
         Raw::Map(_) => "a map".into(),
-        Raw::Secret(secret) => format!("`{secret}`"),
+        Raw::Secret { shown, .. } => format!("`{shown}`"),
     }
 }

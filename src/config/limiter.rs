@@ -7,9 +7,11 @@ use super::key::Reload::{Live, Restart};
 use super::key::Variable::Own;
 use super::key::{Keys, Row, Section, defaults};
 use super::kind::OrDefault;
+use super::model_rate::ModelRates;
 use super::number::{HOUR, MAX_RPM, Seconds, Whole};
 use super::word::{Words, choice};
 
+pub use super::model_rate::{ModelPattern, ModelRate, RateWindow};
 pub use super::queue::{QueueFullPolicy, QueueSettings};
 pub use super::retreat::RetreatSettings;
 
@@ -26,6 +28,13 @@ pub struct Settings {
     pub rate_rpm: u32,
     /// `bucket_capacity`: how many requests an idle gate lets through at once.
     pub bucket_capacity: u32,
+    /// `urgent_reserve`: places of the window that requests of other priorities leave to URGENT; 0 leaves none, and at
+    /// most half of the rate counts.
+    pub urgent_reserve: u32,
+    /// `rate_scope`: what `rate_rpm` is the rate of.
+    pub rate_scope: RateScope,
+    /// `model_rates`: rates of single models beside it; the first that matches counts.
+    pub model_rates: Vec<ModelRate>,
     /// `rate_window`: the rolling window within which the upstream counts.
     pub window: Duration,
     /// `max_in_flight`: how many requests may be on their way at once.
@@ -39,6 +48,21 @@ pub struct Settings {
     pub adaptive: Adaptive,
     /// The figures of the retreat.
     pub retreat: RetreatSettings,
+}
+
+/// What `rate_rpm` is the rate of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateScope {
+    /// The key: all models together.
+    #[default]
+    Key,
+    /// Each model by itself.
+    Model,
+}
+
+impl Words for RateScope {
+    const WORDS: &'static [(&'static str, RateScope)] =
+        &[("key", RateScope::Key), ("model", RateScope::Model)];
 }
 
 /// How the rate comes back after refusals.
@@ -109,12 +133,40 @@ impl Section for Settings {
                 of: |c| &c.window,
                 text: "Seconds within which the upstream counts, {range}: of `rate_rpm`, as much as belongs to so many. NVIDIA counts by the minute.",
             }),
+            urgent_reserve: keys.key(&Row {
+                name: "urgent_reserve",
+                variable: Own,
+                reload: Live,
+                kind: Whole(0..=MAX_RPM / 2),
+                default: 2,
+                of: |c| &c.urgent_reserve,
+                text: "Places of each minute that requests of other priorities leave to URGENT, so that one finds a place at any moment; at most half of the rate counts, 0 is off.",
+            }),
+            rate_scope: keys.key(&Row {
+                name: "rate_scope",
+                variable: Own,
+                reload: Live,
+                kind: choice(),
+                default: RateScope::Key,
+                of: |c| &c.rate_scope,
+                text: "What `rate_rpm` is the rate of: `key` for all models together, `model` for each model by itself.",
+            }),
+            model_rates: keys.key(&Row {
+                name: "model_rates",
+                variable: Own,
+                reload: Live,
+                kind: ModelRates,
+                default: Vec::new(),
+                of: |c| &c.model_rates,
+                text: "Rates of single models beside it: a list of `match` (a model's name with `*`), `rate` (windows such as `20/1m, 300/1h`, each of which holds; s, m, h, d) and `in_flight` (the most at one time). The first that matches counts.",
+            }),
             max_in_flight: keys.key(&Row {
                 name: "max_in_flight",
                 variable: Own,
                 reload: Live,
                 kind: Whole(1..=MAX_WORKERS),
-                default: 256,
+                // 40 a minute that take ten minutes each.
+                default: 512,
                 of: |c| &c.max_in_flight,
                 text: "Limited requests at the upstream at one time, {range}; each has a thread.",
             }),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The default, which nobody gave.
+    /// The default: none was given.
     Default,
     /// A line of a file; 0 where it is not known.
     File(Arc<PathBuf>, usize),

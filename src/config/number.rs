@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::kind::{Kind, Misfit, OrDefault};
+use super::kind::{Kind, Misfit};
 use super::raw::Raw;
 
 /// A day in seconds, more than any wait makes sense for.
@@ -104,15 +104,18 @@ impl Kind for Seconds {
     }
 }
 
-/// Seconds that are cut to the range's end with a warning when they are above it, and that fall back to the default
-/// when they are below its start.
-pub(super) struct CutSeconds(pub(super) RangeInclusive<f64>);
+/// Seconds that are cut to the range's end, with a warning, when they are above it.
+pub(super) struct CutSeconds {
+    pub(super) range: RangeInclusive<f64>,
+    /// What to set for more, as the warning says it.
+    pub(super) beyond: &'static str,
+}
 
 impl Kind for CutSeconds {
     type Value = Duration;
 
     fn read(&self, given: &Raw) -> Result<Duration, Misfit> {
-        Seconds(self.0.clone()).read(given)
+        Seconds(self.range.clone()).read(given)
     }
 
     fn show(&self, value: &Duration) -> Raw {
@@ -120,17 +123,13 @@ impl Kind for CutSeconds {
     }
 
     fn range(&self) -> String {
-        Fraction(self.0.clone()).range()
+        Seconds(self.range.clone()).range()
     }
 
-    fn instead(&self, given: &Raw, misfit: Misfit, default: &Duration) -> Result<(Duration, Misfit), Misfit> {
-        let most = *self.0.end();
-        match (number(given), Duration::try_from_secs_f64(most)) {
-            (Some(secs), Ok(cut)) if secs > most && secs.is_finite() => {
-                Ok((cut, Misfit::new(format!("is {secs}, above {most}"), format!("{most} applies"))))
-            }
-            _ => OrDefault(Seconds(self.0.clone())).instead(given, misfit, default),
-        }
+    fn cut(&self, given: &Raw) -> Option<(Duration, String)> {
+        let most = *self.range.end();
+        number(given).filter(|secs| *secs > most && secs.is_finite())?;
+        Some((Duration::try_from_secs_f64(most).ok()?, format!("{most} applies; {}", self.beyond)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recognises what examples write where a secret belongs, so that nobody starts with it.
+//! Recognises what examples write where a secret belongs, so that the sidecar does not start with it.
 
 /// Whether the text is an example's stand-in for a secret.
 pub(crate) fn is_placeholder(text: &str) -> bool {

@@ -6,7 +6,7 @@ use super::key::Reload::Live;
 use super::key::Variable::{Own, Short};
 use super::key::{Keys, Row, Section, defaults};
 use super::kind::OrDefault;
-use super::number::{DAY, MAX_BYTES, SHORTEST, Seconds, Whole};
+use super::number::{DAY, HOUR, MAX_BYTES, SHORTEST, Seconds, Whole};
 use super::word::{Flag, Words, choice};
 
 /// The queue's bounds and clocks.
@@ -28,6 +28,9 @@ pub struct QueueSettings {
     /// `aging_seconds`: a job that has waited this long rises one priority, and again after each further one; zero turns
     /// aging off.
     pub aging: Duration,
+    /// `remember_place`: how long the arrival of a request that left unserved is kept for when it comes again; zero turns
+    /// that off.
+    pub remember_place: Duration,
 }
 
 /// What happens to a request that finds the queue full (by count or by bytes).
@@ -134,6 +137,15 @@ impl Section for QueueSettings {
                 default: Duration::from_secs(30),
                 of: |c| &c.aging,
                 text: "Seconds after which a waiting request rises one priority, {range}; 0 is off.",
+            }),
+            remember_place: keys.key(&Row {
+                name: "remember_place",
+                variable: Own,
+                reload: Live,
+                kind: Seconds(0.0..=HOUR),
+                default: Duration::from_secs(120),
+                of: |c| &c.remember_place,
+                text: "Seconds for which a request that left the queue unserved keeps its place for when its client sends it again, {range}; 0 is off.",
             }),
         }
     }

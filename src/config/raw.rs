@@ -21,7 +21,10 @@ pub(super) enum Raw {
     Untyped(String),
     List(Vec<Raw>),
     /// Only on the way out, in what `--check` shows.
-    Secret(Secret),
+    Secret {
+        shown: String,
+        exposed: Secret,
+    },
     /// In the order given, duplicates included.
     Map(Vec<(String, Raw)>),
 }
@@ -120,7 +123,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Raw::Text(name) => name,
                 Raw::Whole(number) => number.to_string(),
                 Raw::Bool(flag) => flag.to_string(),
-                _ => return Err(A::Error::custom("a key is no plain text")),
+                _ => return Err(A::Error::custom("a key is not plain text")),
             };
             map.push((name, value));
         }

@@ -6,6 +6,7 @@ use super::key::{Keys, Row, Section};
 use super::kind::{Kind, Misfit, as_text};
 use super::notice::{Notice, Source};
 use super::raw::{Given, Raw};
+use super::yaml::masked;
 
 /// The given values of one load, and what was found about them.
 #[derive(Debug)]
@@ -49,25 +50,25 @@ impl Input {
     /// What is given for a key; `None` where nothing is, or nothing that fits.
     fn value<S, K: Kind>(&mut self, row: &Row<S, K>) -> Option<K::Value> {
         let (given, _) = self.values.get(row.name)?;
-        let read = unquoted(given).and_then(|()| row.kind.read(given)).map(|value| (value, None));
-        let read = match read {
-            Err(misfit) if !self.strict => {
-                row.kind.instead(given, misfit, &row.default).map(|(value, warning)| (value, Some(warning)))
-            }
-            read => read,
+        let misfit = match unquoted(given).and_then(|()| row.kind.read(given)) {
+            Ok(value) => return Some(value),
+            Err(misfit) => misfit,
         };
-        match read {
-            Ok((value, warning)) => {
-                if let Some(Misfit { problem, remedy, .. }) = warning {
-                    self.warn(row.name, problem, remedy);
-                }
-                Some(value)
-            }
-            Err(Misfit { problem, remedy, .. }) => {
-                self.fault(row.name, problem, remedy);
-                None
-            }
+        let cut = if self.strict { None } else { row.kind.cut(given) };
+        if let Some((value, warning)) = cut {
+            self.warn(row.name, misfit.problem, warning);
+            return Some(value);
         }
+        if misfit.out_of_range && row.kind.falls_back() && !self.strict {
+            let applies = match row.kind.show(&row.default) {
+                Raw::Null => "it counts as not set".to_owned(),
+                default => format!("the default, {}, applies", masked(&default)),
+            };
+            self.warn(row.name, misfit.problem, format!("{}, and {applies}", misfit.remedy));
+            return Some(row.default.clone());
+        }
+        self.fault(row.name, misfit.problem, misfit.remedy);
+        None
     }
 }
 

@@ -55,7 +55,7 @@ fn json(value: &Raw) -> serde_json::Value {
         Raw::Whole(number) => i64::try_from(*number).map_or_else(|_| number.to_string().into(), Into::into),
         Raw::Fraction(number) => (*number).into(),
         Raw::Text(text) | Raw::Untyped(text) => text.as_str().into(),
-        Raw::Secret(secret) => secret.to_string().into(),
+        Raw::Secret { shown, .. } => shown.as_str().into(),
         Raw::List(items) => items.iter().map(json).collect(),
         Raw::Map(entries) => entries.iter().map(|(name, value)| (name.clone(), json(value))).collect(),
     }

@@ -72,6 +72,17 @@ fn follow(config: &mut Config, input: &Input) {
             false => QueueFullPolicy::Reject,
         };
     }
+    let upstream = &mut config.upstream;
+    if let Some(silence) = upstream.request_timeout.filter(|_| input.gives("request_timeout")) {
+        for (key, timeout) in [
+            ("first_byte_timeout", &mut upstream.first_byte_timeout),
+            ("stream_idle_timeout", &mut upstream.stream_idle_timeout),
+        ] {
+            if !input.gives(key) {
+                *timeout = silence;
+            }
+        }
+    }
 }
 
 /// Faults of values that are valid each on its own.
@@ -91,6 +102,9 @@ fn contradictions(config: &Config, input: &mut Input) {
         let key = if given { "recover_429_threshold" } else { "retreat_429_threshold" };
         let problem = format!("leaves recovery ({recover}) above retreat ({retreat})");
         input.fault(key, problem, "make recover_429_threshold at most retreat_429_threshold");
+    }
+    if config.upstream.ca_only && config.upstream.ca_file.is_none() {
+        input.fault("upstream_ca_only", "leaves nothing to trust", "set upstream_ca_file, or remove it");
     }
 }
 
@@ -113,7 +127,8 @@ fn fleet_contradictions(config: &Config, input: &mut Input) {
 fn advice(config: &Config, input: &mut Input) {
     let Config { upstream, passthrough, limiter, front, fleet, .. } = config;
     if fleet.url.is_none() && (fleet.max > 0 || fleet.master.is_some() || fleet.password_file.is_some()) {
-        let key = ["fleet_max", "redis_master", "redis_password_file"].into_iter().find(|key| input.gives(key));
+        let key =
+            ["fleet_max", "redis_master", "redis_password_file"].into_iter().find(|key| input.gives(key));
         input.warn(key.unwrap_or("fleet_max"), "has no effect without redis_url", "set both or none");
     }
     if upstream.api_key.is_none() {
@@ -131,12 +146,16 @@ fn advice(config: &Config, input: &mut Input) {
         input.warn("passthrough_api_key", "has no effect without passthrough_url", "set both or none");
     }
     if !config.listen.host.is_loopback() && config.clients.tokens.is_empty() {
-        let problem = format!("is `{}`, where everyone who reaches it spends the quota", config.listen.host);
+        let problem = format!("is `{}`, where anyone who can reach it spends the quota", config.listen.host);
         input.warn("listen_host", problem, "set client_tokens");
     }
     if limiter.retreat.min_rpm > limiter.rate_rpm {
         let problem = format!("is `{}`, above rate_rpm", limiter.retreat.min_rpm);
         input.warn("retreat_min_rpm", problem, "the rate is never lowered; make it smaller than rate_rpm");
+    }
+    if input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
+        let problem = format!("is `{}`, above half of rate_rpm", limiter.urgent_reserve);
+        input.warn("urgent_reserve", problem, format!("{} applies", limiter.rate_rpm / 2));
     }
     let bounds = [
         ("max_body_memory_bytes", front.max_body_memory_bytes, "are refused"),

@@ -17,6 +17,22 @@ pub struct Routing {
     pub strip_prefix: bool,
     /// `limit_unmatched`.
     pub limit_unmatched: LimitUnmatched,
+    /// `nvidia_hosts`: whether paths that NVIDIA serves from another host go there.
+    pub nvidia_hosts: NvidiaHosts,
+}
+
+/// Whether paths that NVIDIA serves from another host go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NvidiaHosts {
+    /// When the upstream is NVIDIA's own.
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl Words for NvidiaHosts {
+    const WORDS: &'static [(&'static str, NvidiaHosts)] =
+        &[("auto", NvidiaHosts::Auto), ("off", NvidiaHosts::Off)];
 }
 
 /// Whether an inference request without a known prefix is limited.
@@ -69,6 +85,15 @@ impl Section for Routing {
                 default: LimitUnmatched::Auto,
                 of: |c| &c.limit_unmatched,
                 text: "Whether an inference request without a known prefix is limited: `always`, `never`, or `auto`, which is when it would go to a host under nvidia.com.",
+            }),
+            nvidia_hosts: keys.key(&Row {
+                name: "nvidia_hosts",
+                variable: Own,
+                reload: Live,
+                kind: choice(),
+                default: NvidiaHosts::Auto,
+                of: |c| &c.nvidia_hosts,
+                text: "With integrate.api.nvidia.com as the upstream, `auto` sends what NVIDIA serves from another host there: /v1/retrieval, /v1/genai, /v1/cv, /v1/vlm and /v1/biology to ai.api.nvidia.com. `off` sends everything to `upstream_url`.",
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! Loading as its users see it: files and variables in, a configuration or one line per fault out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use super::resolve::{Resolved, resolve};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../conf/nvidia-sidecar.yaml");
+const VARIABLES: &str = include_str!("../../deploy/nvidia-sidecar.env.example");
 const DOCUMENT: &str = include_str!("../../docs/CONFIGURATION.md");
 
 /// What a load says, without touching a file: the configuration and warnings, or the faults, a line each.
@@ -69,7 +70,7 @@ fn the_file_is_flat_and_the_configuration_a_tree() {
          agents:\n  - {name: p}\n  - {name: q, label: 'Q, the second', heartbeat_seconds: 900}\n",
     );
     assert!(config.listen.host.is_loopback());
-    assert_eq!(config.upstream.timeout, Duration::from_millis(2500));
+    assert_eq!(config.upstream.request_timeout, Some(Duration::from_millis(2500)));
     assert_eq!(config.upstream.retry_on, RetryOn { statuses: vec![429, 503], connect: true });
     assert_eq!(config.routing.gateways, ["nvidia", "other"]);
     assert_eq!(config.limiter.queue.aging, Duration::ZERO);
@@ -125,24 +126,26 @@ fn all_faults_come_at_once_with_place_key_value_and_remedy() {
 #[test]
 fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_type() {
     for (line, rpm, size, timeout) in [
-        ("rate_rpm: 0", 40, 500, 60),
-        ("rate_rpm: -1", 40, 500, 60),
-        ("rate_rpm: 1e30", 40, 500, 60),
-        ("rate_rpm: 99999999999999999999999999999999999999999", 40, 500, 60),
-        ("rate_rpm: 10000000", 10_000_000, 500, 60),
-        ("queue_max_size: 0", 40, 500, 60),
-        ("queue_max_size: 1000001", 40, 500, 60),
-        ("request_timeout: 0", 40, 500, 60),
-        ("request_timeout: -3.5", 40, 500, 60),
+        ("rate_rpm: 0", 40, 500, 0),
+        ("rate_rpm: -1", 40, 500, 0),
+        ("rate_rpm: 1e30", 40, 500, 0),
+        ("rate_rpm: 99999999999999999999999999999999999999999", 40, 500, 0),
+        ("rate_rpm: 10000000", 10_000_000, 500, 0),
+        ("queue_max_size: 0", 40, 500, 0),
+        ("queue_max_size: 1000001", 40, 500, 0),
+        ("request_timeout: 0", 40, 500, 0),
+        ("request_timeout: -3.5", 40, 500, 0),
         ("request_timeout: 301", 40, 500, 300),
         ("request_timeout: 300", 40, 500, 300),
     ] {
         let (config, warnings) =
             load_text(&format!("{line}\nupstream_api_key: k-0123456789"), &[]).expect(line);
         assert_eq!((config.limiter.rate_rpm, config.limiter.queue.max_size), (rpm, size), "{line}");
-        assert_eq!(config.upstream.timeout, Duration::from_secs(timeout), "{line}");
+        let silence = config.upstream.request_timeout.map_or(0, |silence| silence.as_secs());
+        assert_eq!(silence, timeout, "{line}");
         let in_range = line.ends_with("10000000") || line.ends_with(" 300");
-        assert!(warnings.iter().all(|line| line.contains("applies")), "{warnings:?}");
+        let explained = |line: &String| line.contains("applies") || line.contains("counts as not set");
+        assert!(warnings.iter().all(explained), "{warnings:?}");
         assert_eq!(warnings.len(), usize::from(!in_range), "{line}: {warnings:?}");
     }
     for line in
@@ -151,11 +154,98 @@ fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_ty
         assert_eq!(faults(line).len(), 1, "{line}");
     }
     let (config, warnings) = load_text("", &[("SIDECAR_TIMEOUT", "1000")]).expect("cut");
-    assert_eq!(config.upstream.timeout, Duration::from_secs(300));
+    assert_eq!(config.upstream.first_byte_timeout, Duration::from_secs(300));
     assert!(
-        warnings.iter().any(|line| line.starts_with("SIDECAR_TIMEOUT: request_timeout is 1000")),
+        warnings.iter().any(|line| line.starts_with("SIDECAR_TIMEOUT: request_timeout is `1000`")),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn one_timeout_stands_for_the_two_that_are_not_given() {
+    let timeouts = |file: &str| {
+        let upstream = config(file).upstream;
+        (upstream.first_byte_timeout.as_secs(), upstream.stream_idle_timeout.as_secs())
+    };
+    assert_eq!(timeouts(""), (330, 180));
+    assert_eq!(timeouts("request_timeout: 60"), (60, 60));
+    assert_eq!(timeouts("request_timeout: 60\nstream_idle_timeout: 20"), (60, 20));
+    assert_eq!(timeouts("request_timeout: 999\nfirst_byte_timeout: 900"), (900, 300));
+    assert_eq!(timeouts("request_timeout: 0"), (330, 180), "out of range is not set");
+    let (_, warnings) =
+        load_text("request_timeout: 999\nupstream_api_key: k-0123456789", &[]).expect("cut, not refused");
+    let line = "test.yaml:1: request_timeout is `999`, out of range; 300 applies; first_byte_timeout and stream_idle_timeout may be longer";
+    assert_eq!(warnings, [line]);
+    for file in ["first_byte_timeout: 0.5", "stream_idle_timeout: 3601"] {
+        assert!(faults(file)[0].contains("from 1 to 3600"), "{file}");
+    }
+    let running = config("request_timeout: 60\nfirst_byte_timeout: 100");
+    let values: serde_json::Map<_, _> = serde_json::from_str(r#"{"rate_rpm": 20}"#).expect("JSON");
+    let patched = patch(&running, &values, &["rate_rpm"]).expect("valid");
+    assert_eq!(patched.upstream, running.upstream, "a patch leaves what it does not name");
+}
+
+#[test]
+fn signs_of_life_have_a_form_two_clocks_and_one_for_answers_that_are_not_streams() {
+    let keepalive = |file: &str| config(file).keepalive;
+    let default = keepalive("");
+    assert_eq!((default.mode, default.json), (KeepaliveMode::Auto, None));
+    assert_eq!((default.after.as_secs(), default.interval.as_secs()), (40, 15));
+    assert_eq!(keepalive("keepalive: off").mode, KeepaliveMode::Off);
+    for off in ["off", "'off'", "OFF", "false"] {
+        assert_eq!(keepalive(&format!("keepalive_json: {off}")).json, None, "{off}");
+    }
+    assert_eq!(keepalive("keepalive_json: 25").json, Some(Duration::from_secs(25)));
+    assert!(faults("keepalive_json: 0")[0].ends_with("it has to be seconds from 1 to 3600, or off"));
+    assert!(faults("keepalive: comments")[0].ends_with("it has to be one of auto, comment, off"));
+}
+
+#[test]
+fn a_models_rate_has_a_pattern_and_windows_or_a_bound_at_one_time() {
+    let rates = |text: &str| config(&format!("model_rates: {text}")).limiter.model_rates;
+    let found = rates("[{match: 'deepseek-ai/*', rate: '300/1h, 20/1m'}, {match: '*', in_flight: 32}]");
+    assert_eq!(found.len(), 2);
+    assert!(found[0].pattern.matches("DeepSeek-AI/deepseek-v4") && !found[0].pattern.matches("meta/llama"));
+    let windows: Vec<String> = found[0].windows.iter().map(ToString::to_string).collect();
+    assert_eq!((windows, found[0].in_flight), (vec!["20/1m".to_owned(), "300/1h".to_owned()], None));
+    assert_eq!((found[1].windows.len(), found[1].in_flight), (0, Some(32)));
+    for (text, part) in [
+        ("[{rate: 20/1m}]", "has an entry without a match"),
+        ("[{match: a}]", "has an entry for `a` without a limit"),
+        ("[{match: a, rate: ''}]", "has an entry whose rate is empty"),
+        ("[{match: a, rate: 20}]", "has an entry whose rate is `20`"),
+        ("[{match: a, rate: '20/1m, 30/60s'}]", "has `20/1m` and `30/1m` for one span"),
+        ("[{match: a, rate: 1/s, in_flight: 0}]", "has an entry whose in_flight is `0`, out of range"),
+        ("[{match: a, in_flight: 1}, {match: A, in_flight: 2}]", "matches `a` twice"),
+        ("[{match: a, burst: 1}]", "has an entry with the unknown key `burst`"),
+        ("{a: 20/1m}", "is a map"),
+    ] {
+        let found = faults(&format!("model_rates: {text}"));
+        assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
+    }
+    let variable = r#"[{"match": "meta/*", "rate": "5/s"}]"#;
+    let (config, _) = load_text("", &[("SIDECAR_MODEL_RATES", variable)]).expect("JSON is YAML");
+    assert_eq!(config.limiter.model_rates[0].windows[0].requests, 5);
+}
+
+#[test]
+fn a_proxys_password_is_in_no_notice_and_not_in_what_check_shows() {
+    let secret = "Zq8secret7f";
+    for text in [
+        format!("http://user:{secret}@proxy.lan:port"),
+        format!("http://user:{secret}"),
+        format!("socks5://user:{secret}@proxy.lan"),
+        format!("http://{secret} x@proxy.lan"),
+        format!("[{secret}]"),
+    ] {
+        let found = faults(&format!("outbound_proxy: {text}")).join("\n");
+        assert!(!found.contains(secret), "{found}");
+    }
+    let config = config(&format!("outbound_proxy: http://user:{secret}@proxy.lan:3128"));
+    let shown = format!("{config:?}{}{:?}", render_effective(&config), effective_json(&config));
+    assert!(!shown.contains(secret) && shown.contains("http://…@proxy.lan:3128"), "{shown}");
+    let held = reload(&Config::default(), &config);
+    assert!(!format!("{held:?}").contains(secret));
 }
 
 #[test]
@@ -315,6 +405,7 @@ fn what_deserves_a_look_is_a_warning() {
         ("listen_host: 0.0.0.0", "test.yaml:1: listen_host is `0.0.0.0`"),
         ("upstream_url: http://example.org", "test.yaml:1: upstream_url sends the key unencrypted"),
         ("passthrough_api_key: p-0123456789", "test.yaml:1: passthrough_api_key has no effect"),
+        ("urgent_reserve: 21", "test.yaml:1: urgent_reserve is `21`, above half of rate_rpm; 20 applies"),
         ("retreat_min_rpm: 50", "test.yaml:1: retreat_min_rpm is `50`"),
         ("queue_max_bytes: 2000", "max_body_bytes is `33554432`, above queue_max_bytes"),
         ("max_body_memory_bytes: 2000", "max_body_bytes is `33554432`, above max_body_memory_bytes"),
@@ -400,10 +491,12 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let mut places = Vec::new();
     for key in KEYS.iter() {
-        // A policy that is written down would make the line above it idle.
         let line = match (key.name, key.default.as_str()) {
             (name, "") => format!("# {name}:"),
-            ("queue_full_policy", default) => format!("# queue_full_policy: {default}"),
+            // Written down, they would make the key that chooses their default idle.
+            (name @ ("queue_full_policy" | "first_byte_timeout" | "stream_idle_timeout"), default) => {
+                format!("# {name}: {default}")
+            }
             (name, default) => format!("{name}: {default}"),
         };
         let at =
@@ -425,6 +518,28 @@ fn the_example_file_holds_every_key_with_a_comment_at_its_default() {
 }
 
 #[test]
+fn the_example_of_an_environment_holds_every_variable_at_its_default() {
+    let given: BTreeMap<&str, &str> = VARIABLES
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').split_once('='))
+        .filter(|(name, _)| name.starts_with("SIDECAR_"))
+        .collect();
+    // Lists of maps belong into a file.
+    let in_the_file = ["agents", "model_rates"];
+    for key in KEYS.iter().filter(|key| !in_the_file.contains(&key.name)) {
+        let default = key.default.trim_matches(['[', ']', '{', '}', '"']).replace(", ", ",");
+        let default = match key.name {
+            "upstream_api_key" => "nvapi-REPLACE_ME",
+            // The unit sets it.
+            "state_file" => "/var/lib/nvidia-sidecar/state",
+            _ => &default,
+        };
+        assert_eq!(given.get(key.variable.as_str()), Some(&default), "{}", key.variable);
+    }
+    assert_eq!(given.len(), KEYS.len() - in_the_file.len(), "no other variables");
+}
+
+#[test]
 fn the_document_holds_the_table() {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
     let rows: Vec<String> =
@@ -437,14 +552,17 @@ fn the_document_holds_the_table() {
             format!("| `{}` | {variable} | {default} | {reload} | {} |", key.name, key.doc)
         })
         .collect();
-    assert_eq!(rows, expected);
+    for (row, expected) in rows.iter().zip(&expected) {
+        assert_eq!(row, expected);
+    }
+    assert_eq!(rows.len(), expected.len());
 }
 
 #[test]
 fn a_health_check_asks_this_host_wherever_it_listens() {
     let url = |host: &str| {
         let host: IpAddr = host.parse().expect("an address");
-        Listen { host, port: 9190, metrics_port: 9191 }.health_url()
+        Listen { host: host.into(), port: 9190, metrics_port: 9191 }.health_url()
     };
     assert_eq!(url("0.0.0.0"), "http://127.0.0.1:9190/health");
     assert_eq!(url("::"), "http://[::1]:9190/health");
@@ -484,6 +602,8 @@ fn near_files() -> impl Strategy<Value = String> {
         "[{]a: [a-z0-9=%]{1,9}, b: [A-Z]{9}[}]",
         "https?://[a-z.]{1,9}(:[0-9]{1,4})?/[a-z]{0,3}",
         "(auto|never|learned|reject|debug|json|'::1'|/tmp/é\u{1f600})",
+        "[\\[][{]match: '[a-z*/]{1,9}', rate: '[1-9]/[1-9]?[smhd](, [1-9]/[smhd])?'(, in_flight: [1-9])?[}][\\]]",
+        "(http://)?([a-z%:]{1,9}@)?[a-z.]{1,9}(:[0-9]{1,4})?/?",
         "[\\[]('[a-z]{1,5}://[a-z]{0,9}', ?){0,3}[\\]]",
         "[\\[][{]name: [a-z]{1,3}, label: '[ -&(-~é]{0,9}', heartbeat_seconds: [1-9]{1,3}[.][0-9][}][\\]]",
     ];

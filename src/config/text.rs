@@ -1,6 +1,5 @@
-//! Values that are text of a certain form: addresses, URLs, paths and secrets.
+//! Values that are text of a certain form: URLs, paths and secrets.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::kind::{Kind, Misfit, as_text, shown};
@@ -10,28 +9,12 @@ use super::secret::Secret;
 use super::spelling::shown_text;
 use super::url::BaseUrl;
 
-/// An IP address; `localhost` is 127.0.0.1.
-pub(super) struct Address;
-
-impl Kind for Address {
-    type Value = IpAddr;
-
-    fn read(&self, given: &Raw) -> Result<IpAddr, Misfit> {
-        let text = as_text(given).unwrap_or_default();
-        if text.eq_ignore_ascii_case("localhost") {
-            return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map_err(|_| Misfit::wrong_type(given, "an IP address, such as 127.0.0.1 or 0.0.0.0"))
-    }
-
-    fn show(&self, value: &IpAddr) -> Raw {
-        Raw::Text(value.to_string())
-    }
-}
-
 /// The base URL of an upstream.
 pub(super) struct Url;
+
+/// What a base URL is copied with by mistake; every request would go to such a path below it.
+const ENDPOINTS: [&str; 6] =
+    ["/chat/completions", "/completions", "/embeddings", "/messages", "/responses", "/models"];
 
 impl Kind for Url {
     type Value = BaseUrl;
@@ -41,8 +24,15 @@ impl Kind for Url {
         let Some(text) = as_text(given) else {
             return Err(Misfit::new(format!("is {}, which is not a URL", shown(given)), remedy));
         };
-        BaseUrl::parse(text)
-            .map_err(|problem| Misfit::new(format!("is {}, which {problem}", shown_url(text)), remedy))
+        let url = BaseUrl::parse(text)
+            .map_err(|problem| Misfit::new(format!("is {}, which {problem}", shown_url(text)), remedy))?;
+        match ENDPOINTS.iter().find(|endpoint| url.path().ends_with(*endpoint)) {
+            Some(endpoint) => Err(Misfit::new(
+                format!("is {}, which ends in the endpoint {endpoint}", shown_url(text)),
+                "give what comes before it; a request brings its own path",
+            )),
+            None => Ok(url),
+        }
     }
 
     fn show(&self, value: &BaseUrl) -> Raw {
@@ -117,6 +107,6 @@ impl Kind for Token {
     }
 
     fn show(&self, value: &Secret) -> Raw {
-        Raw::Secret(value.clone())
+        Raw::Secret { shown: value.to_string(), exposed: value.clone() }
     }
 }

@@ -7,6 +7,7 @@ use super::agents::{Agent, Agents};
 use super::clients::Clients;
 use super::fleet::Fleet;
 use super::front::Front;
+use super::keepalive::Keepalive;
 use super::key::Reload::{Live, Restart};
 use super::key::Variable::Own;
 use super::key::{Keys, Row, Section, defaults};
@@ -34,6 +35,8 @@ pub struct Config {
     pub routing: Routing,
     /// Where requests go that do not draw on the quota.
     pub passthrough: Passthrough,
+    /// Signs of life to clients whose answers take long.
+    pub keepalive: Keepalive,
     /// Bounds on clients' connections and requests.
     pub front: Front,
     /// Who may use the sidecar.
@@ -67,6 +70,7 @@ impl Section for Config {
             limiter: keys.section(|c| &c.limiter),
             routing: keys.section(|c| &c.routing),
             passthrough: keys.section(|c| &c.passthrough),
+            keepalive: keys.section(|c| &c.keepalive),
             front: keys.section(|c| &c.front),
             clients: keys.section(|c| &c.clients),
             agents: keys.key(&Row {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::key::Reload::Live;
 use super::key::Variable::{Own, Short};
 use super::key::{Keys, Row, Section};
-use super::kind::Optional;
-use super::number::{CutSeconds, SHORTEST, Whole};
+use super::kind::{Optional, OrDefault};
+use super::number::{CutSeconds, HOUR, Seconds, Whole};
+use super::proxy::{OutboundProxy, Proxying};
 use super::retry_on::{RetryOn, Retrying};
 use super::secret::Secret;
 use super::text::{FilePath, Token, Url};
 use super::url::BaseUrl;
+use super::word::Flag;
 
 /// The upstream of limited requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +24,16 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// `upstream_ca_file`: PEM certificates that sign the upstreams' own, in place of the built-in ones.
     pub ca_file: Option<PathBuf>,
-    /// `request_timeout`: the longest silence, before the head and between two pieces of the body.
-    pub timeout: Duration,
+    /// `upstream_ca_only`: whether `ca_file` is all that is trusted.
+    pub ca_only: bool,
+    /// `outbound_proxy`: how connections to the upstreams leave this host.
+    pub outbound_proxy: OutboundProxy,
+    /// `request_timeout`: only chooses the two below where they are not given; kept to be shown.
+    pub request_timeout: Option<Duration>,
+    /// `first_byte_timeout`: the longest silence before the head of an answer.
+    pub first_byte_timeout: Duration,
+    /// `stream_idle_timeout`: the longest silence between two pieces of its body.
+    pub stream_idle_timeout: Duration,
     /// `max_attempts`: how often one request may be sent, the first time included.
     pub max_attempts: u32,
     /// `retry_on`.
@@ -60,14 +70,54 @@ impl Section for Upstream {
                 of: |c| &c.ca_file,
                 text: "A file of PEM certificates that is trusted for https upstreams in place of the built-in public ones: for a NIM of your own. Read again on reload.",
             }),
-            timeout: keys.key(&Row {
+            ca_only: keys.key(&Row {
+                name: "upstream_ca_only",
+                variable: Own,
+                reload: Live,
+                kind: Flag,
+                default: false,
+                of: |c| &c.ca_only,
+                text: "Whether the certificates in `upstream_ca_file` are all that is trusted, the public ones and the system's not.",
+            }),
+            outbound_proxy: keys.key(&Row {
+                name: "outbound_proxy",
+                variable: Own,
+                reload: Live,
+                kind: Proxying,
+                default: OutboundProxy::Env,
+                of: |c| &c.outbound_proxy,
+                text: "How connections to the upstreams leave this host: `none` directly, a URL such as http://user:password@proxy:3128 through that proxy, `env` as `HTTPS_PROXY`, `ALL_PROXY` (for http upstreams `http_proxy`) and `NO_PROXY` say. Never for loopback.",
+            }),
+            request_timeout: keys.key(&Row {
                 name: "request_timeout",
                 variable: Short("SIDECAR_TIMEOUT"),
                 reload: Live,
-                kind: CutSeconds(SHORTEST..=300.0),
-                default: Duration::from_secs(60),
-                of: |c| &c.timeout,
-                text: "Seconds that the upstream may be silent, before its head and between two pieces of the body. Above 300 is cut to 300; 0 and below falls back to the default.",
+                kind: OrDefault(Optional(CutSeconds {
+                    range: 1.0..=300.0,
+                    beyond: "first_byte_timeout and stream_idle_timeout may be longer",
+                })),
+                default: None,
+                of: |c| &c.request_timeout,
+                text: "Stands for `first_byte_timeout` and `stream_idle_timeout` where they are not set. Above 300 is cut to 300, below 1 counts as not set.",
+            }),
+            first_byte_timeout: keys.key(&Row {
+                name: "first_byte_timeout",
+                variable: Own,
+                reload: Live,
+                kind: Seconds(1.0..=HOUR),
+                // NIM needs up to 330 s for the first byte of a long prompt.
+                default: Duration::from_secs(330),
+                of: |c| &c.first_byte_timeout,
+                text: "Seconds that the upstream may be silent before the head of its answer, {range}.",
+            }),
+            stream_idle_timeout: keys.key(&Row {
+                name: "stream_idle_timeout",
+                variable: Own,
+                reload: Live,
+                kind: Seconds(1.0..=HOUR),
+                default: Duration::from_secs(180),
+                of: |c| &c.stream_idle_timeout,
+                text: "Seconds that it may be silent between two pieces of the answer's body, {range}.",
             }),
             max_attempts: keys.key(&Row {
                 name: "max_attempts",

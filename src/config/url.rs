@@ -30,7 +30,7 @@ impl BaseUrl {
         if text.contains('#') {
             return Err("has a fragment");
         }
-        let uri: Uri = text.trim().parse().map_err(|_| "is no URL")?;
+        let uri: Uri = text.trim().parse().map_err(|_| "is not a URL")?;
         let https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused_with_its_reason() {
+    fn what_is_not_a_base_url_is_refused_with_its_reason() {
         for (text, reason) in [
             ("integrate.api.nvidia.com", "has no scheme"),
             ("/v1", "has no scheme"),
@@ -155,9 +155,9 @@ mod tests {
             ("https://host:99999/", "has no valid port"),
             ("https://host:0/", "has no valid port"),
             ("https://host:/", "has no valid port"),
-            ("http://", "is no URL"),
-            ("https://ho st/", "is no URL"),
-            ("", "is no URL"),
+            ("http://", "is not a URL"),
+            ("https://ho st/", "is not a URL"),
+            ("", "is not a URL"),
         ] {
             assert_eq!(BaseUrl::parse(text), Err(reason), "{text}");
         }

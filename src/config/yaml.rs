@@ -31,8 +31,8 @@ impl Display for Yaml<'_> {
             Raw::Whole(number) => write!(f, "{number}"),
             Raw::Fraction(number) => write!(f, "{number}"),
             Raw::Text(text) | Raw::Untyped(text) => write_text(f, text),
-            Raw::Secret(secret) if self.masked => write_quoted(f, &secret.to_string()),
-            Raw::Secret(secret) => write_quoted(f, secret.expose()),
+            Raw::Secret { shown, .. } if self.masked => write_quoted(f, shown),
+            Raw::Secret { exposed, .. } => write_quoted(f, exposed.expose()),
             Raw::List(items) => {
                 f.write_str("[")?;
                 for (i, item) in items.iter().enumerate() {

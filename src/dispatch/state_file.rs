@@ -39,15 +39,7 @@ impl StateFile {
     /// # Errors
     /// When the file cannot be read or written, or is not a journal of this program.
     pub fn open(path: &Path, clock: Clock) -> io::Result<StateFile> {
-        let restored = match File::open(path) {
-            Ok(file) => {
-                let mut text = String::new();
-                file.take(MAX_BYTES).read_to_string(&mut text)?;
-                read_ages(&text, &clock)?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let restored = read(path, clock)?;
         let file = rewrite(path, &restored, &clock)?;
         Ok(StateFile { path: path.into(), file, clock, lines: restored.len(), restored, failing: false })
     }
@@ -57,6 +49,17 @@ impl StateFile {
     pub fn restored(&self) -> Vec<Duration> {
         let repeat = |&(age, count): &(Duration, u32)| std::iter::repeat_n(age, count as usize);
         self.restored.iter().flat_map(repeat).collect()
+    }
+
+    /// Whether [`open`](StateFile::open) would succeed; the journal of a sidecar that is running stays as it is.
+    ///
+    /// # Errors
+    /// As [`open`](StateFile::open).
+    pub fn check(path: &Path, clock: Clock) -> io::Result<()> {
+        read(path, clock)?;
+        let probe = beside(path, ".check");
+        File::create(&probe)?;
+        fs::remove_file(&probe)
     }
 
     /// What was read at the start, once: how long ago how many tickets were granted.
@@ -95,17 +98,35 @@ fn line(unix: Duration, count: usize) -> String {
     format!("{}.{:03} {count}\n", unix.as_secs(), unix.subsec_millis())
 }
 
+/// What still counts of the journal at `path`, nothing where there is none.
+fn read(path: &Path, clock: Clock) -> io::Result<Vec<(Duration, u32)>> {
+    match File::open(path) {
+        Ok(file) => {
+            let mut text = String::new();
+            file.take(MAX_BYTES).read_to_string(&mut text)?;
+            read_ages(&text, &clock)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file in the same directory.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// Replaces the file in one step, so that a crash leaves the old or the new one whole; the new one is open for appending.
 fn rewrite(path: &Path, ages: &[(Duration, u32)], clock: &Clock) -> io::Result<File> {
     let mut text = String::from(HEADER);
     for (age, count) in ages {
         text.push_str(&line(clock.unix().saturating_sub(*age), *count as usize));
     }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    fs::write(&beside, text)?;
-    fs::rename(&beside, path)?;
+    let new = beside(path, ".new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)?;
     OpenOptions::new().append(true).open(path)
 }
 
@@ -125,7 +146,7 @@ fn read_ages(text: &str, clock: &Clock) -> io::Result<Vec<(Duration, u32)>> {
         let (at, count) = line.split_once(' ')?;
         let (secs, millis) = at.split_once('.')?;
         let at = Duration::from_secs(secs.parse().ok()?)
-            + Duration::from_millis(millis.parse::<u16>().ok()?.into());
+            .saturating_add(Duration::from_millis(millis.parse::<u16>().ok()?.into()));
         // A clock that was set back leaves stamps of the future: they count from now.
         let age = now.saturating_sub(at);
         (age < MEMORY).then_some((age, count.parse().ok()?))
@@ -179,9 +200,24 @@ mod tests {
     fn a_file_that_is_not_ours_is_left_alone() {
         let scratch = Scratch::new("foreign");
         fs::write(&scratch.0, "precious\n").unwrap();
+        assert!(StateFile::check(&scratch.0, Clock::start()).is_err());
         let error = StateFile::open(&scratch.0, Clock::start()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert_eq!(fs::read_to_string(&scratch.0).unwrap(), "precious\n");
+    }
+
+    #[test]
+    fn a_check_changes_nothing_and_finds_what_the_start_would() {
+        let (scratch, clock) = (Scratch::new("checked"), Clock::start());
+        StateFile::check(&scratch.0, clock).unwrap();
+        assert!(!scratch.0.exists() && !beside(&scratch.0, ".check").exists());
+        let mut running = StateFile::open(&scratch.0, clock).unwrap();
+        StateFile::check(&scratch.0, clock).unwrap();
+        running.record(3, Vec::new);
+        assert_eq!(StateFile::open(&scratch.0, clock).unwrap().take_restored().len(), 1);
+        for path in [scratch.0.join("below-a-file"), std::env::temp_dir()] {
+            assert!(StateFile::check(&path, clock).is_err(), "{}", path.display());
+        }
     }
 
     #[test]

@@ -266,7 +266,8 @@ impl Limiter {
     fn take_commands(&mut self, now: Moment) {
         for _ in 0..MESSAGES_A_TURN {
             let Ok(command) = self.commands.try_recv() else { return };
-            self.is_stale = true;
+            // Looking changes nothing.
+            self.is_stale |= !matches!(command, Command::Waiting(..));
             match command {
                 Command::Cancel(id) => {
                     if let Some(mut job) = self.gate.cancel(id, now) {
@@ -276,6 +277,7 @@ impl Limiter {
                 }
                 Command::Evict(id, answer) => {
                     let evicted = self.gate.cancel(id, now);
+                    self.publish_now(now);
                     let _ = answer.send(evicted.is_some());
                     if let Some(mut job) = evicted {
                         job.end_wait(now);

@@ -58,7 +58,7 @@ pub fn admit(head: &Head, clients: &Clients) -> Result<Admitted, Denied> {
 }
 
 /// The name whose token this is. All tokens are compared, each in constant time, so that the time tells nothing.
-fn owner<'a>(token: &[u8], clients: &'a Clients) -> Option<&'a str> {
+pub(crate) fn owner<'a>(token: &[u8], clients: &'a Clients) -> Option<&'a str> {
     let mut found = None;
     for (name, secret) in &clients.tokens {
         if bool::from(same(token, secret)) {
@@ -102,12 +102,18 @@ pub fn is_local_origin(origin: &str) -> bool {
 /// (DNS rebinding) carries that foreign name.
 #[must_use]
 pub fn is_local_host(host: &str) -> bool {
+    let name = host_name(host);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A `Host` value without its port and without the brackets of an IPv6 address.
+#[must_use]
+pub(crate) fn host_name(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name)
 }
 
 /// The fields that let a page of `origin` read an answer (Fetch standard, CORS protocol).
@@ -154,6 +160,7 @@ mod tests {
         Clients {
             tokens: tokens.iter().map(|(n, t)| ((*n).to_owned(), Secret::new(*t))).collect(),
             cors_origins: origins.iter().map(|o| (*o).to_owned()).collect(),
+            ..Clients::default()
         }
     }
 

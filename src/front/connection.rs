@@ -1,11 +1,11 @@
 //! One client connection in its event loop: reading requests, writing the sidecar's own answers, closing politely.
 
-use crate::clock::Moment;
+use crate::clock::{Moment, duration_from_secs_f64};
 use crate::downstream::body_memory::BodyShare;
 use crate::downstream::link::{AfterAnswer, Link, LoopPort};
 use crate::downstream::source::Port;
 use crate::downstream::source::Source;
-use crate::front::intake::{Handled, Intake};
+use crate::front::intake::{Handled, Intake, LetIn, Refused};
 use crate::http::{Bounds, Malformed, Progress, Request, RequestReader, Step, write};
 use crate::outcome::Outcome;
 use mio::unix::SourceFd;
@@ -28,8 +28,8 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// sends a reset that can destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A body may take the client timeout, and a second more for every so many bytes that have come.
-const SLOWEST_BODY_BYTES_A_SECOND: usize = 1024;
+/// A body whose pieces come slower than this, and each later than the client timeout allows, is given up.
+const SLOWEST_BODY_BYTES_A_SECOND: f64 = 1024.0;
 
 /// Bytes of the dashboard's stream that a viewer may be behind.
 const MAX_UNSEEN: usize = 64 * 1024;
@@ -39,6 +39,9 @@ const VIEWER_SEND_BUFFER: usize = 32 * 1024;
 
 /// Reads from one connection before the others get their turn.
 const READS_A_TURN: usize = 16;
+
+/// Requests of one connection that its loop answers itself before the others get their turn.
+const ANSWERS_A_TURN: usize = 8;
 
 /// What the loop does with a connection after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,8 @@ pub(super) struct Connection {
     turned_away: bool,
     /// It has carried a request.
     served: bool,
+    /// What the request whose body is being read was let in as.
+    let_in: Option<LetIn>,
 }
 
 impl Connection {
@@ -126,6 +131,7 @@ impl Connection {
             closed: false,
             turned_away: false,
             served: false,
+            let_in: None,
         }
     }
 
@@ -151,9 +157,9 @@ impl Connection {
     }
 
     /// The loop drains. A connection that has just come has its first request on its way, as a rule, and its client could
-    /// not tell a close from a failure; it has a moment to send it.
+    /// not tell a close from a failure; it has a moment to send it, as has one that is in the middle of a request.
     pub(super) fn drain(&mut self, now: Moment) {
-        if self.state == State::Reading && !self.served && self.reader.progress() == Progress::Idle {
+        if self.state == State::Reading && !(self.served && self.reader.progress() == Progress::Idle) {
             self.deadline = self.deadline.min(now + FIRST_REQUEST);
         }
     }
@@ -220,6 +226,10 @@ impl Connection {
     /// The deadline has passed.
     pub(super) fn on_deadline(&mut self, context: &mut LoopContext<'_>) -> AfterEvent {
         match self.state {
+            State::Reading if self.reader.progress() != Progress::Idle && !self.link.may_persist() => {
+                self.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", context);
+                self.drive(context)
+            }
             State::Reading if self.reader.progress() != Progress::Idle => {
                 let what = if self.reader.progress() == Progress::Head { "head" } else { "body" };
                 let message = format!("the request's {what} did not arrive within client_timeout");
@@ -256,12 +266,14 @@ impl Connection {
             self.await_request(context.now);
         }
         let bounds = Bounds { max_body_bytes: context.intake.max_body_bytes() };
-        let mut reads = 0;
+        let (mut reads, mut answers) = (0, 0);
         loop {
             match self.state {
-                State::Reading => match self.reader.step(&bounds) {
-                    Ok(Step::Complete(request)) => self.take(request, context),
-                    Ok(Step::NeedMore { send_continue }) => {
+                State::Reading if answers == ANSWERS_A_TURN => return AfterEvent::Again,
+                State::Reading => match self.step(&bounds, context) {
+                    Ok(None) => {}
+                    Ok(Some(Step::Complete(request))) => self.take(request, context),
+                    Ok(Some(Step::NeedMore { send_continue })) => {
                         if send_continue && !self.send_continue() {
                             return AfterEvent::Close;
                         }
@@ -284,7 +296,10 @@ impl Connection {
                     }
                 },
                 State::Writing(next) => match self.flush(context.registry) {
-                    Ok(true) => self.end_answer(next, context.now),
+                    Ok(true) => {
+                        answers += 1;
+                        self.end_answer(next, context.now);
+                    }
                     Ok(false) => return AfterEvent::Stay,
                     Err(_) => return AfterEvent::Close,
                 },
@@ -316,22 +331,60 @@ impl Connection {
         if self.reader.progress() == Progress::Idle {
             self.began = context.now;
         }
+        let taken = self.reader.body_received();
         self.reader.feed(&context.scratch[..received]);
         if !self.share.resize(self.reader.held_bytes(), context.intake.max_body_memory()) {
             let message = "the memory for request bodies is used up (max_body_memory_bytes)";
             return self.refuse(Outcome::QueueFull, message, context);
         }
-        let earned = self.reader.body_received() / SLOWEST_BODY_BYTES_A_SECOND;
-        self.deadline = self.began + context.intake.client_timeout() + Duration::from_secs(earned as u64);
+        let patience = context.intake.client_timeout();
+        self.deadline = if self.reader.progress() == Progress::Body {
+            // Each piece earns time by its size, and never more than the client timeout ahead of it: a body that came fast
+            // at first may not stall for long afterwards.
+            let more = (self.reader.body_received() - taken) as f64 / SLOWEST_BODY_BYTES_A_SECOND;
+            (self.deadline + duration_from_secs_f64(more)).min(context.now + patience)
+        } else if self.link.may_persist() {
+            self.began + patience
+        } else {
+            // A loop that drains does not wait longer for a head that is under way.
+            self.deadline
+        };
+    }
+
+    /// Reads on, and stops at a complete head to judge it; `None` when it was not let in.
+    fn step(&mut self, bounds: &Bounds, context: &LoopContext<'_>) -> Result<Option<Step>, Malformed> {
+        if self.reader.step_to_head(bounds)?
+            && let Some(head) = self.reader.head()
+        {
+            let has_body = self.reader.awaits_body();
+            match context.intake.judge(head, has_body, &self.source(), context.now) {
+                Ok(let_in) => self.let_in = Some(let_in),
+                Err(Refused { bytes, keep }) => {
+                    if keep {
+                        // It has no body, so this takes it off the buffer.
+                        self.reader.step(bounds)?;
+                    }
+                    self.begin_writing(bytes, AfterAnswer::keep_if(keep), context);
+                    return Ok(None);
+                }
+            }
+            self.deadline = context.now + context.intake.client_timeout();
+        }
+        self.reader.step(bounds).map(Some)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { link: &self.link, peer: self.peer, port: self.port, unread: self.unread }
     }
 
     fn take(&mut self, request: Request, context: &LoopContext<'_>) {
         self.served = true;
         let leftover = self.reader.has_leftover();
         let share = std::mem::replace(&mut self.share, context.intake.share());
-        self.reader.shrink();
-        let source = Source { link: &self.link, peer: self.peer, port: self.port, unread: self.unread };
-        match context.intake.handle(request, share, leftover, &source, context.now) {
+        let Some(let_in) = self.let_in.take() else {
+            return self.refuse(Outcome::Internal, "the request was not judged; this is a bug", context);
+        };
+        match context.intake.handle(request, let_in, share, leftover, &self.source(), context.now) {
             Handled::Answer { bytes, keep } => self.begin_writing(bytes, AfterAnswer::keep_if(keep), context),
             Handled::Watch { head } => {
                 let _ = SockRef::from(self.link.socket()).set_send_buffer_size(VIEWER_SEND_BUFFER);
@@ -340,6 +393,7 @@ impl Connection {
                 self.state = State::Watching;
             }
             Handled::Lent { job } => {
+                self.reader.shrink();
                 self.state = State::Lent { job };
                 self.deadline = context.now + IDLE;
             }

@@ -7,7 +7,7 @@ use crate::downstream::source::Port;
 use crate::front::connection::{AfterEvent, Connection, LoopContext};
 use crate::front::intake::Intake;
 use crate::outcome::Outcome;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -44,6 +44,8 @@ pub enum LoopCommand {
     Drain,
     /// Cut what is left and end.
     Cut,
+    /// Say that the loop turns.
+    Answer(Sender<()>),
 }
 
 /// The way to a loop that runs.
@@ -54,11 +56,19 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
-    /// Gives the loop an command; it goes unheard once the loop has ended.
+    /// Gives the loop a command; it goes unheard once the loop has ended.
     pub fn command(&self, command: LoopCommand) {
         if self.commands.send(command).is_ok() {
             let _ = self.home.waker.wake();
         }
+    }
+
+    /// Whether the loop takes commands within `patience`. One that has ended is not missed.
+    #[must_use]
+    pub fn answers(&self, patience: Duration) -> bool {
+        let (answer, answered) = bounded(1);
+        self.command(LoopCommand::Answer(answer));
+        answered.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -302,6 +312,9 @@ impl EventLoop {
                 LoopCommand::Show(event) => self.show(&event, now),
                 LoopCommand::Drain => self.begin_draining(now),
                 LoopCommand::Cut => return true,
+                LoopCommand::Answer(to) => {
+                    let _ = to.send(());
+                }
             }
         }
         if self.draining {

@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::dispatch::thread::{Command, LimiterHandle};
-use crate::downstream::access::{self, Denied};
+use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
 use crate::downstream::identity;
 use crate::downstream::job::{Body, Facts, Job, Responder};
@@ -12,7 +12,8 @@ use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
-use crate::ops::pages::{PageKind, Pages, Reply};
+use crate::ops::pages::{Pages, Reply};
+use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route};
@@ -51,6 +52,23 @@ pub enum Handled {
         /// The id of its job; `None` for a page that is not a job.
         job: Option<u64>,
     },
+}
+
+/// What a request was let in as. It is judged on its head alone, before `100 Continue` is sent and before a byte of its
+/// body is kept: who is not let in takes no memory.
+pub(super) enum LetIn {
+    /// As one for a page.
+    Page(PageKind),
+    /// As one to be proxied.
+    Proxied(Admitted),
+}
+
+/// The answer to a request that is not let in.
+pub(super) struct Refused {
+    /// The whole answer.
+    pub(super) bytes: Vec<u8>,
+    /// Whether the connection persists.
+    pub(super) keep: bool,
 }
 
 /// What an intake is wired to.
@@ -133,7 +151,7 @@ impl Intake {
         let request_id = identity::new_request_id();
         self.parts.journal.close(&Record::of_no_request(
             &request_id,
-            &peer.to_canonical().to_string(),
+            &peer.to_canonical().to_string().into(),
             outcome,
         ));
         ErrorAnswer {
@@ -148,10 +166,28 @@ impl Intake {
         .to_bytes(self.parts.clock.wall())
     }
 
-    fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>) -> Handled {
+    /// Lets a request in, or not. `has_body`: a body follows that would not be read.
+    pub(super) fn judge(
+        &self,
+        head: &Head,
+        has_body: bool,
+        from: &Source<'_>,
+        now: Moment,
+    ) -> Result<LetIn, Refused> {
+        let keep = !has_body && head.keep_alive() && from.link.may_persist();
+        if let Some(kind) = PageKind::of(head.method(), head.path(), from.port) {
+            let admitted = self.parts.pages.admit(kind, head, from, keep, now);
+            return admitted.map(|()| LetIn::Page(kind)).map_err(|bytes| Refused { bytes, keep });
+        }
+        access::admit(head, &self.config().clients)
+            .map(LetIn::Proxied)
+            .map_err(|denied| Refused { bytes: self.deny(head, &denied, from, keep), keep })
+    }
+
+    fn deny(&self, head: &Head, denied: &Denied, from: &Source<'_>, keep: bool) -> Vec<u8> {
         let outcome = Outcome::Invalid(denied.status);
         let request_id = identity::request_id(head);
-        let peer = from.peer.to_canonical().to_string();
+        let peer = from.peer.to_canonical().to_string().into();
         self.parts.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
         let mut fields: Vec<(&str, String)> = Vec::new();
         if denied.status == 401 {
@@ -159,7 +195,6 @@ impl Intake {
         }
         fields.extend(denied.origin.iter().flat_map(|origin| access::cors_fields(origin)));
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let keep = head.keep_alive() && from.link.may_persist();
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
@@ -169,7 +204,7 @@ impl Intake {
             keep_alive: keep,
             head_only: head.method() == "HEAD",
         };
-        Handled::Answer { bytes: answer.to_bytes(self.parts.clock.wall()), keep }
+        answer.to_bytes(self.parts.clock.wall())
     }
 
     fn grant_preflight(&self, head: &Head, origin: &str, from: &Source<'_>) -> Handled {
@@ -180,28 +215,28 @@ impl Intake {
         Handled::Answer { bytes, keep }
     }
 
-    /// Takes a complete request. A lent connection is marked as lent before its job leaves.
+    /// Takes a complete request that was let in. A lent connection is marked as lent before its job leaves.
     pub(super) fn handle(
         &self,
         request: Request,
+        let_in: LetIn,
         body_share: BodyShare,
         leftover: bool,
         from: &Source<'_>,
         now: Moment,
     ) -> Handled {
-        if let Some(kind) = PageKind::of(request.head.path(), from.port) {
-            return match self.parts.pages.reply(kind, request, from, now) {
-                Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
-                Reply::Later => Handled::Lent { job: None },
-                Reply::Watch(head) => Handled::Watch { head },
-            };
-        }
+        let pass = match let_in {
+            LetIn::Page(kind) => {
+                return match self.parts.pages.reply(kind, request, from, now) {
+                    Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
+                    Reply::Later => Handled::Lent { job: None },
+                    Reply::Watch(head) => Handled::Watch { head },
+                };
+            }
+            LetIn::Proxied(admitted) => admitted,
+        };
         let Request { head, body } = request;
         let config = self.config();
-        let pass = match access::admit(&head, &config.clients) {
-            Ok(pass) => pass,
-            Err(denied) => return self.deny(&head, &denied, from),
-        };
         if let Some(origin) = &pass.origin
             && access::is_preflight(&head)
         {

@@ -3,7 +3,7 @@
 use crate::config::{Config, LimitUnmatched};
 use crate::downstream::identity::cut;
 use crate::downstream::job::Destination;
-use crate::http::Head;
+use crate::http::{Head, path};
 use crate::priority::Priority;
 use crate::telemetry::record::Route;
 use serde::Deserialize;
@@ -54,18 +54,28 @@ const INFERENCE_PATHS: [&str; 13] = [
 #[must_use]
 pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
     let routing = &config.routing;
-    let Some(found) = find_model(body) else {
-        return unmatched(head, None, config);
+    let (name, span) = match read_model(body) {
+        Body::Named { name, span } => (name, span),
+        Body::Unnamed => return unmatched(head, None, config),
+        // Limited for nothing does less harm than a request past the quota, or one that goes to another provider.
+        Body::Unreadable => {
+            return Class {
+                route: Route::Limited,
+                destination: Destination::Nvidia,
+                model: None,
+                strip: None,
+            };
+        }
     };
-    let prefixed = found.name.split_once('/').filter(|(prefix, _)| {
+    let prefixed = name.split_once('/').filter(|(prefix, _)| {
         let prefix = prefix.trim().to_lowercase();
         routing.gateways.contains(&prefix)
     });
     let Some((_, rest)) = prefixed else {
-        return unmatched(head, Some(found.name.into_owned()), config);
+        return unmatched(head, Some(name.into_owned()), config);
     };
-    let stripped = routing.strip_prefix.then(|| (found.span.clone(), json_string(rest)));
-    let model = if routing.strip_prefix { rest } else { &found.name };
+    let stripped = routing.strip_prefix.then(|| (span, json_string(rest)));
+    let model = if routing.strip_prefix { rest } else { &name };
     Class {
         route: Route::Limited,
         destination: Destination::Nvidia,
@@ -94,47 +104,66 @@ fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Whether this is an inference POST. Spellings that servers take for the same path (a doubled or trailing slash,
-/// percent-encoded letters) count as that path, so that none of them slips past the quota.
+/// Whether this is an inference POST. Spellings that some server takes for the same path (case, a doubled `/v1`, doubled
+/// or trailing slashes, percent-encoded letters, parameters) count as that path, so that none of them slips past the quota.
 fn is_inference(head: &Head) -> bool {
     if head.method() != "POST" {
         return false;
     }
-    let decoded = percent_encoding::percent_decode_str(head.path()).decode_utf8_lossy();
-    let segments: Vec<&str> = decoded.split('/').filter(|s| !s.is_empty() && *s != ".").collect();
-    let segments = match segments.as_slice() {
-        ["v1", rest @ ..] => rest,
-        all => all,
-    };
-    let path = segments.join("/");
-    INFERENCE_PATHS.contains(&path.as_str())
-        // NIM's visual models: /v1/genai/{publisher}/{model}; Dynamo and Gemini-style calls name the action last.
-        || matches!(segments, ["genai" | "cv" | "vlm" | "retrieval" | "biology", _, ..])
+    let segments = path::segments(head.path());
+    let version = segments.iter().take_while(|segment| *segment == "v1").count();
+    let segments: Vec<&str> = segments[version..].iter().map(String::as_str).collect();
+    INFERENCE_PATHS.contains(&segments.join("/").as_str())
+        // NIM's models beside the language models: /v1/genai/{publisher}/{model} and its like.
+        || matches!(segments.as_slice(), ["genai" | "cv" | "vlm" | "retrieval" | "biology", _, ..])
 }
 
-/// The model that a body names.
-struct Found<'a> {
-    name: Cow<'a, str>,
-    /// Where its JSON string stands in the body, quotes included.
-    span: Range<usize>,
+/// What a body says of the model.
+enum Body<'a> {
+    /// No JSON object, or one without a model.
+    Unnamed,
+    /// A JSON object that names one.
+    Named {
+        name: Cow<'a, str>,
+        /// Where its JSON string stands in the body, quotes included.
+        span: Range<usize>,
+    },
+    /// It begins as a JSON object and cannot be read as one (RFC 8259). Python's parsers, and so NIM's, take more than the
+    /// standard allows: a byte order mark, UTF-16, `NaN`, control characters in strings, lone surrogates.
+    Unreadable,
 }
 
-/// The top-level `model` of a JSON object and where its string stands in the body. As in JavaScript's and Python's
-/// parsers the last of several wins.
-fn find_model(body: &[u8]) -> Option<Found<'_>> {
-    let text = std::str::from_utf8(body).ok()?;
-    if !text.trim_ascii_start().starts_with('{') {
-        return None;
+/// The top-level `model` of a JSON object. As in JavaScript's and Python's parsers the last of several wins.
+fn read_model(body: &[u8]) -> Body<'_> {
+    if !begins_as_object(body) {
+        return Body::Unnamed;
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let raw = deserializer.deserialize_map(ModelVisitor).ok()??;
-    // A raw value borrows from the text, so its place follows from the addresses.
-    let start = raw.as_ptr() as usize - text.as_ptr() as usize;
-    let name: Cow<'_, str> = match serde_json::from_str::<&str>(raw) {
-        Ok(plain) => Cow::Borrowed(plain),
-        Err(_) => Cow::Owned(serde_json::from_str::<String>(raw).ok()?),
-    };
-    Some(Found { name, span: start..start + raw.len() })
+    let Ok(text) = std::str::from_utf8(body) else { return Body::Unreadable };
+    match serde_json::Deserializer::from_str(text).deserialize_map(ModelVisitor) {
+        Ok(None) => Body::Unnamed,
+        Ok(Some(raw)) => {
+            // A raw value borrows from the text, so its place follows from the addresses.
+            let start = raw.as_ptr().addr() - text.as_ptr().addr();
+            let span = start..start + raw.len();
+            if let Ok(plain) = serde_json::from_str::<&str>(raw) {
+                return Body::Named { name: Cow::Borrowed(plain), span };
+            }
+            match serde_json::from_str::<String>(raw) {
+                Ok(name) => Body::Named { name: Cow::Owned(name), span },
+                Err(_) if raw.starts_with('"') => Body::Unreadable,
+                Err(_) => Body::Unnamed,
+            }
+        }
+        Err(_) => Body::Unreadable,
+    }
+}
+
+/// Whether the first character is a brace, in any encoding that Python's `json.loads` detects (UTF-8, -16 and -32, with or
+/// without a byte order mark).
+fn begins_as_object(body: &[u8]) -> bool {
+    let is_mark_or_blank =
+        |byte: &u8| matches!(byte, 0xef | 0xbb | 0xbf | 0xfe | 0xff | 0) || byte.is_ascii_whitespace();
+    body.iter().find(|byte| !is_mark_or_blank(byte)) == Some(&b'{')
 }
 
 #[derive(Deserialize)]
@@ -233,15 +262,9 @@ mod tests {
 
     #[test]
     fn what_names_no_model_is_not_nvidias() {
-        for body in [
-            "",
-            "[]",
-            "null",
-            "{",
-            r#"{"model":7}"#,
-            r#"{"m":{"model":"nvidia/x"}}"#,
-            r#"["model","nvidia/x"]"#,
-        ] {
+        for body in
+            ["", "[]", "null", r#"{"model":7}"#, r#"{"m":{"model":"nvidia/x"}}"#, r#"["model","nvidia/x"]"#]
+        {
             assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough, "{body}");
         }
     }
@@ -264,6 +287,9 @@ mod tests {
             "/chat/completions",
             "/v1//chat/completions/",
             "/v1/%63hat/completions?x",
+            "/V1/Chat/Completions",
+            "/v1/v1/chat/completions",
+            "/v1/chat/completions;v=1",
             "/v1/responses",
         ] {
             assert_eq!(class_of(path, body, &nvidia).route, Route::Limited, "{path}");
@@ -277,6 +303,33 @@ mod tests {
         assert_eq!(class_of(CHAT, body, &elsewhere).route, Route::PassThrough);
         let get = request("GET", CHAT, "", "");
         assert_eq!(classify(&get.head, &get.body, &nvidia).route, Route::PassThrough);
+    }
+
+    #[test]
+    fn bodies_that_only_others_can_read_are_limited_and_never_go_elsewhere() {
+        let mut elsewhere = local();
+        elsewhere.passthrough.url = Some(BaseUrl::parse("https://api.example/v1").unwrap());
+        let class = |body: &[u8]| {
+            let head = request("POST", "/anything", "", "").head;
+            let class = classify(&head, body, &elsewhere);
+            (class.route, class.destination)
+        };
+        let utf_16: Vec<u8> =
+            "\u{feff}{\"model\":\"nvidia/m\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for body in [
+            b"\xef\xbb\xbf{\"model\":\"nvidia/m\"}".as_slice(),
+            utf_16.as_slice(),
+            br#"{"temperature":NaN,"model":"nvidia/m"}"#,
+            b"{\"a\":\"tab\there\",\"model\":\"nvidia/m\"}",
+            br#"{"model":"nvidia/m\ud83d"}"#,
+            br#"{"k\ud83d":1,"model":"nvidia/m"}"#,
+            br#"{"model":"nvidia/m","#,
+        ] {
+            assert_eq!(class(body), (Route::Limited, Destination::Nvidia), "{}", body.escape_ascii());
+        }
+        for body in [br#"{"model":7}"#.as_slice(), b"", b"--boundary", b"[{}]", br#"{"model":"gpt-5"}"#] {
+            assert_eq!(class(body), (Route::PassThrough, Destination::Other), "{}", body.escape_ascii());
+        }
     }
 
     #[test]

@@ -69,13 +69,14 @@ impl RequestReader {
     /// Takes the connection's next bytes. A body's bytes are copied to their final place at once.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
+        let all_understood = self.consumed == self.buffered.len();
         match &mut self.state {
             State::Refused(_) => return,
-            State::Body(incoming) => match incoming.take(bytes) {
+            State::Body(incoming) if all_understood => match incoming.take(bytes) {
                 Ok(taken) => rest = &bytes[taken..],
                 Err(refusal) => return self.refuse(refusal),
             },
-            State::Head(_) => {}
+            State::Body(_) | State::Head(_) => {}
         }
         if !rest.is_empty() {
             self.buffered.drain(..self.consumed);
@@ -89,31 +90,57 @@ impl RequestReader {
         self.advance(bounds).inspect_err(|refusal| self.refuse(refusal.clone()))
     }
 
+    /// Understands the next request's head alone; true when it has just become complete. Nothing of its body is kept
+    /// before the next [`step`](RequestReader::step), so that what is not let in can be refused at no cost.
+    pub fn step_to_head(&mut self, bounds: &Bounds) -> Result<bool, Malformed> {
+        self.advance_to_head(bounds).inspect_err(|refusal| self.refuse(refusal.clone()))
+    }
+
+    fn advance_to_head(&mut self, bounds: &Bounds) -> Result<bool, Malformed> {
+        let State::Head(scan) = &mut self.state else { return Ok(false) };
+        let pending = &self.buffered[self.consumed..];
+        let Some((start, end)) = scan.find(pending)? else { return Ok(false) };
+        let incoming = Incoming::new(head::parse(&pending[start..end])?, bounds)?;
+        self.consumed += end;
+        self.state = State::Body(incoming);
+        Ok(true)
+    }
+
     fn advance(&mut self, bounds: &Bounds) -> Result<Step, Malformed> {
-        if let State::Head(scan) = &mut self.state {
-            let pending = &self.buffered[self.consumed..];
-            let Some((start, end)) = scan.find(pending)? else {
-                return Ok(Step::NeedMore { send_continue: false });
+        self.advance_to_head(bounds)?;
+        let State::Body(incoming) = &mut self.state else {
+            return match &self.state {
+                State::Refused(refusal) => Err(refusal.clone()),
+                _ => Ok(Step::NeedMore { send_continue: false }),
             };
-            let mut incoming = Incoming::new(head::parse(&pending[start..end])?, bounds)?;
-            let taken = incoming.take(&pending[end..])?;
-            self.consumed += end + taken;
-            self.state = State::Body(incoming);
+        };
+        self.consumed += incoming.take(&self.buffered[self.consumed..])?;
+        if !incoming.is_complete() {
+            return Ok(Step::NeedMore { send_continue: std::mem::take(&mut incoming.owes_continue) });
         }
         match std::mem::take(&mut self.state) {
-            State::Body(incoming) if incoming.is_complete() => Ok(Step::Complete(incoming.finish())),
-            State::Body(mut incoming) => {
-                let send_continue = std::mem::take(&mut incoming.owes_continue);
-                self.state = State::Body(incoming);
-                Ok(Step::NeedMore { send_continue })
-            }
-            State::Refused(refusal) => Err(refusal),
-            State::Head(_) => Ok(Step::NeedMore { send_continue: false }),
+            State::Body(incoming) => Ok(Step::Complete(incoming.finish())),
+            State::Head(_) | State::Refused(_) => Ok(Step::NeedMore { send_continue: false }),
         }
     }
 
     fn refuse(&mut self, refusal: Malformed) {
         *self = RequestReader { state: State::Refused(refusal), ..RequestReader::default() };
+    }
+
+    /// The head of the request whose body is being read.
+    #[must_use]
+    pub fn head(&self) -> Option<&Head> {
+        match &self.state {
+            State::Body(incoming) => Some(&incoming.head),
+            State::Head(_) | State::Refused(_) => None,
+        }
+    }
+
+    /// Whether the request whose head is complete has a body of which not all has been taken.
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
+        matches!(&self.state, State::Body(incoming) if !incoming.is_complete())
     }
 
     /// What the reader is in the middle of.

@@ -9,6 +9,7 @@ pub mod framing;
 mod head;
 pub mod headers;
 mod malformed;
+pub mod path;
 mod reply;
 pub mod request;
 #[cfg(test)]

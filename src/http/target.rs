@@ -1,6 +1,7 @@
 //! The request target: its four forms, and the characters that may stand in it (RFC 9112 §3.2).
 
 use super::malformed::Malformed;
+use super::path;
 
 /// Where the parts of a valid target lie, as offsets into it.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,12 +15,21 @@ pub(super) enum Target {
 /// Tells the form of `target` and refuses what may not be forwarded.
 pub(super) fn classify(method: &str, target: &str) -> Result<Target, Malformed> {
     if method == "CONNECT" {
-        return Err(Malformed::new(501, "the method CONNECT is not supported: this is no forward proxy"));
+        return Err(Malformed::new(501, "the method CONNECT is not supported: this is not a forward proxy"));
+    }
+    // An echo of the request would show its sender the key that the sidecar puts in (RFC 9110 §9.3.8). TRACK is the
+    // same under another name, and some servers take methods in any case.
+    if method.eq_ignore_ascii_case("TRACE") || method.eq_ignore_ascii_case("TRACK") {
+        return Err(Malformed::new(405, "the method TRACE is not allowed: it would show the API key"));
     }
     if !target.bytes().all(is_target_char) {
         return Err(Malformed::new(400, "the request target has a character that must be percent-encoded"));
     }
-    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+    if target.starts_with('/') {
+        check_path(target)?;
+        return Ok(Target::Origin);
+    }
+    if target == "*" && method == "OPTIONS" {
         return Ok(Target::Origin);
     }
     let Some((scheme, rest)) = target.split_once("://") else {
@@ -32,8 +42,14 @@ pub(super) fn classify(method: &str, target: &str) -> Result<Target, Malformed> 
     if authority.is_empty() || !is_authority(authority.as_bytes()) {
         return Err(Malformed::new(400, "the host in the request target is invalid"));
     }
+    check_path(&rest[authority.len()..])?;
     let authority_start = scheme.len() + "://".len();
     Ok(Target::Absolute { authority_start, authority_end: authority_start + authority.len() })
+}
+
+fn check_path(target: &str) -> Result<(), Malformed> {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    path::check(path).map_err(|reason| Malformed::new(400, reason))
 }
 
 /// Visible ASCII but for the fragment's `#`, which is never sent, and those that `http::Uri` refuses in a path or query.

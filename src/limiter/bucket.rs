@@ -1,23 +1,13 @@
-//! The token bucket: how fast tickets may follow one another.
+//! The token bucket: how many tickets may follow one another at once.
 //!
-//! `tokens(t) = min(capacity, tokens(t0) + rate × (t − t0))`; a ticket takes one. Two regimes:
-//!
-//! - *Relaxed* (nobody waits): it fills to `capacity`, so that a burst after a quiet time passes at once.
-//! - *Pressed* (jobs wait): it keeps hardly more than one token. Otherwise the tokens pile up while the window blocks, and
-//!   each minute's quota leaves in one burst, at the same second of every minute, for ever; then the next URGENT request
-//!   waits for up to a minute. Spread by the bucket, the tickets of one minute are the window's gaps of the next, so with
-//!   each minute they are more even. The allowance (a twentieth of a token, or 50 ms' worth at high rates) is not zero,
-//!   since gaps that can only ever widen would lose a little of each minute.
+//! `tokens(t) = min(capacity, tokens(t0) + rate × (t − t0))`; a ticket takes one. It bounds bursts and nothing else: how the
+//! places of a minute are shared between a burst and what comes after it is the [`reserve`](super::reserve)'s business.
 
 use std::time::Duration;
 
 use super::rate::Rpm;
 use crate::clock::{Moment, duration_from_secs_f64};
 
-/// Tokens that stay in the bucket while jobs wait: two tickets are at least 0.95 intervals apart.
-const ALLOWANCE: f64 = 1.05;
-/// At high rates the allowance is what comes in this time: tickets are granted in batches as long as a thread's wake-up.
-const ALLOWANCE_TIME: Duration = Duration::from_millis(50);
 /// So that a token which is due is there in spite of rounding: a millionth of a token.
 const HAIR: f64 = 1e-6;
 
@@ -26,7 +16,6 @@ const HAIR: f64 = 1e-6;
 pub struct Bucket {
     tokens: f64,
     capacity: f64,
-    pressed: bool,
     rate: Rpm,
     at: Moment,
 }
@@ -36,7 +25,7 @@ impl Bucket {
     #[must_use]
     pub fn new(capacity: u32, rate: Rpm, now: Moment) -> Bucket {
         let capacity = f64::from(capacity.max(1));
-        Bucket { tokens: capacity, capacity, pressed: false, rate, at: now }
+        Bucket { tokens: capacity, capacity, rate, at: now }
     }
 
     /// Takes a token if there is one.
@@ -51,16 +40,13 @@ impl Bucket {
 
     /// Puts back the token of a ticket that was not used.
     pub fn put_back(&mut self) {
-        self.tokens = (self.tokens + 1.0).min(self.ceiling());
+        self.tokens = (self.tokens + 1.0).min(self.capacity);
     }
 
-    /// Says whether jobs wait. What exceeds the allowance is forfeit when they do.
-    pub fn press(&mut self, pressed: bool, now: Moment) {
-        if self.pressed != pressed {
-            self.refill(now);
-            self.pressed = pressed;
-            self.tokens = self.tokens.min(self.ceiling());
-        }
+    /// Forfeits all but one token: what was saved up is not to be spent at once.
+    pub fn forfeit(&mut self, now: Moment) {
+        self.refill(now);
+        self.tokens = self.tokens.min(1.0);
     }
 
     /// When the `nth` token from now (the next one is 1) is there.
@@ -84,13 +70,13 @@ impl Bucket {
     pub fn set_capacity(&mut self, capacity: u32, now: Moment) {
         self.refill(now);
         self.capacity = f64::from(capacity.max(1));
-        self.tokens = self.tokens.min(self.ceiling());
+        self.tokens = self.tokens.min(self.capacity);
     }
 
     /// Tokens at `now`.
     #[must_use]
     pub fn tokens_at(&self, now: Moment) -> f64 {
-        (self.tokens + now.since(self.at).as_secs_f64() * self.rate.per_second()).min(self.ceiling())
+        (self.tokens + now.since(self.at).as_secs_f64() * self.rate.per_second()).min(self.capacity)
     }
 
     /// The most that it holds.
@@ -103,15 +89,6 @@ impl Bucket {
     #[must_use]
     pub fn rate(&self) -> Rpm {
         self.rate
-    }
-
-    /// The most that it holds as things are.
-    fn ceiling(&self) -> f64 {
-        if self.pressed {
-            ALLOWANCE.max(self.rate.per_second() * ALLOWANCE_TIME.as_secs_f64()).min(self.capacity)
-        } else {
-            self.capacity
-        }
     }
 
     fn refill(&mut self, now: Moment) {
@@ -135,16 +112,6 @@ mod tests {
         assert_eq!((0..60).filter(|_| bucket.take(at(0.0))).count(), 40);
         assert!(!bucket.take(at(1.4)));
         assert!(bucket.take(at(1.5)));
-    }
-
-    #[test]
-    fn tokens_do_not_pile_up_while_jobs_wait_for_the_window() {
-        let mut bucket = Bucket::new(40, Rpm::from(40), at(0.0));
-        bucket.press(true, at(30.0));
-        assert_eq!((0..60).filter(|_| bucket.take(at(90.0))).count(), 1);
-        assert!(bucket.take(at(91.5)));
-        bucket.press(false, at(92.0));
-        assert_eq!((0..60).filter(|_| bucket.take(at(152.0))).count(), 40);
     }
 
     proptest! {

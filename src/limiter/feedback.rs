@@ -66,7 +66,7 @@ impl<J> Gate<J> {
         self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
-            self.window.sent(ticket.id, ticket.granted_at, now);
+            self.quota.sent(ticket, now);
             if let Some(shared) = &mut self.shared {
                 shared.sent(ticket.id, now);
             }
@@ -123,7 +123,7 @@ impl<J> Gate<J> {
             return;
         };
         flight.sent_at = Some(at);
-        self.window.sent(ticket.id, ticket.granted_at, at);
+        self.quota.sent(ticket, at);
         if let Some(shared) = &mut self.shared {
             shared.sent(ticket.id, at);
         }
@@ -141,11 +141,9 @@ impl<J> Gate<J> {
         flight.sent_at = Some(now);
         flight.answered = true;
         let model = flight.model.clone();
+        self.quota.give_back(ticket);
         if let Some(shared) = &mut self.shared {
             shared.unsent(ticket.id);
-        }
-        if self.window.unsent(ticket.id, ticket.granted_at) {
-            self.bucket.put_back();
         }
         self.probe_lost(&model, ticket.id, now);
     }
@@ -173,8 +171,8 @@ impl<J> Gate<J> {
         }
         if let Some((_, round_trip)) = self.lesson.pending.filter(|&(heard, _)| answer.sent_at >= heard) {
             self.lesson.pending = None;
-            self.lesson.learned = Some((now, self.window.travel()));
-            self.window.learn_travel(round_trip, now);
+            self.lesson.learned = Some((now, self.quota.window().travel()));
+            self.quota.window_mut().learn_travel(round_trip, now);
         }
         self.sample(false, answer);
     }
@@ -209,8 +207,9 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
-        let common = self.shared.as_ref().map_or(0, |shared| shared.sight.used as usize);
-        let full = self.window.used(answer.now).max(common) as f64 >= f64::from(self.window.limit()) * EDGE;
+        let window = self.quota.window();
+        let full =
+            window.used(answer.now).max(self.used_by_fleet()) as f64 >= f64::from(window.limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {
@@ -222,8 +221,8 @@ impl<J> Gate<J> {
     fn sample(&mut self, refused: bool, answer: &Answer) {
         let now = answer.now;
         // What the others of a fleet have sent was granted as well.
-        let common = self.shared.as_ref().map_or(0, |shared| shared.sight.used);
-        let sent = u32::try_from(self.window.used(now)).unwrap_or(u32::MAX).max(common);
+        let sent = self.quota.window().used(now).max(self.used_by_fleet());
+        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         let granted =
             sent.saturating_sub(self.retreat.refused_within(self.settings.window, now) + u32::from(refused));
         let was = self.retreat.state();
@@ -233,7 +232,7 @@ impl<J> Gate<J> {
             if let Some((at, before)) = self.lesson.learned.take()
                 && now.since(at) < LESSON_ON_TRIAL
             {
-                self.window.restore_travel(before);
+                self.quota.window_mut().restore_travel(before);
             }
         }
         self.changed(change, now);
@@ -261,7 +260,9 @@ impl<J> Gate<J> {
         let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_values().collect();
         parked.sort_unstable_by_key(|&key| self.store.get(key).map(|waiting| waiting.order));
         // They waited for the model: what the bucket gained meanwhile is no licence for a burst at it.
-        self.bucket.press(!parked.is_empty(), now);
+        if !parked.is_empty() {
+            self.quota.forfeit_burst(now);
+        }
         for key in parked {
             self.line_up(key, now);
         }

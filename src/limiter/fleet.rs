@@ -28,11 +28,11 @@ impl<J> Gate<J> {
     #[must_use]
     pub fn common_window(&self, now: Moment) -> CommonWindow {
         CommonWindow {
-            limit: self.window.limit(),
+            limit: self.quota.window().limit(),
             base: Rpm::from(self.settings.rate_rpm).whole_in(self.settings.window),
-            length: self.settings.window + self.window.margin(now),
+            length: self.settings.window + self.quota.window().margin(now),
             burst: self.settings.bucket_capacity,
-            reserve: 2,
+            reserve: self.settings.urgent_reserve,
         }
     }
 
@@ -62,7 +62,7 @@ impl<J> Gate<J> {
         if !self.has_slot() || matches!(self.key.passage(now), Passage::Wait(_)) {
             return None;
         }
-        let pick = self.lanes.pick(now)?;
+        let pick = self.lanes.pick(Priority::Low, now)?;
         let candidate = &self.store.get(pick.key)?.candidate;
         Some(Claim { class: pick.level, arrived: candidate.arrived, client: candidate.client.clone() })
     }
@@ -72,8 +72,21 @@ impl<J> Gate<J> {
         self.shared.as_mut().map(Shared::take_uses).unwrap_or_default()
     }
 
-    /// Whether the fleet has a place for a request of this priority.
-    pub(super) fn has_grant(&self, priority: Priority, now: Moment) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.has_grant(priority == Priority::Urgent, now))
+    /// The least urgent priority that a grant is there for.
+    pub(super) fn least_urgent_granted(&mut self, now: Moment) -> Option<Priority> {
+        let shared = self.shared.as_ref()?;
+        let is_full = shared.sight.used >= shared.sight.limit;
+        let granted = [Priority::Low, Priority::Urgent]
+            .into_iter()
+            .find(|&priority| shared.has_grant(priority == Priority::Urgent, now));
+        if granted.is_none() && is_full {
+            self.retreat.filled_by(!self.lanes.is_empty());
+        }
+        granted
+    }
+
+    /// Places of the common window that are in use.
+    pub(super) fn used_by_fleet(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.sight.used as usize)
     }
 }

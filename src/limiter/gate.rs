@@ -9,21 +9,21 @@ use std::fmt;
 use std::time::Duration;
 
 use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
-use super::bucket::Bucket;
 use super::estimate::{Forecast, Pace};
 use super::fairness::{Key, Order};
 use super::flight::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
 use super::lanes::{Lanes, Stand};
 use super::models::Models;
+use super::quota::Quota;
 use super::rate::Rpm;
+use super::reserve::Reserve;
 use super::retreat::{Change, Retreat};
 use super::shared::Shared;
 use super::store::{Place, Store, Waiting};
-use super::window::Window;
 use crate::clock::Moment;
-use crate::priority::Priority;
 use crate::config::limiter::{QueueFullPolicy, Settings};
+use crate::priority::Priority;
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;
@@ -36,8 +36,7 @@ pub struct Gate<J> {
     pub(super) lanes: Lanes,
     pub(super) models: Models,
     pub(super) key: Hold,
-    pub(super) bucket: Bucket,
-    pub(super) window: Window,
+    pub(super) quota: Quota,
     pub(super) retreat: Retreat,
     /// Where places come from when they are a fleet's.
     pub(super) shared: Option<Shared>,
@@ -101,8 +100,13 @@ impl<J> Gate<J> {
             lanes: Lanes::new(settings.queue.aging),
             models: Models::default(),
             key: Hold::default(),
-            bucket: Bucket::new(settings.bucket_capacity, base, now),
-            window: Window::new(settings.window, base.whole_in(settings.window)),
+            quota: Quota::new(
+                settings.window,
+                base,
+                settings.bucket_capacity,
+                Reserve::new(settings.urgent_reserve),
+                now,
+            ),
             retreat: Retreat::new(settings.retreat.clone(), settings.adaptive, base, now),
             shared: None,
             flights: HashMap::new(),
@@ -178,19 +182,19 @@ impl<J> Gate<J> {
             let outlook = self.outlook(&gone.candidate, false, now);
             return Next::Expired { job: gone.job, candidate: gone.candidate, outlook };
         }
-        let has_place = match &self.shared {
-            Some(shared) => shared.is_supplied(),
-            None => self.window.has_place(now),
+        let may_send = self.has_slot() && !matches!(self.key.passage(now), Passage::Wait(_));
+        let least_urgent = if !may_send {
+            None
+        } else if self.shared.is_some() {
+            self.least_urgent_granted(now)
+        } else if self.quota.free_at(Priority::Low, now) <= now {
+            Some(Priority::Low)
+        } else {
+            self.retreat.filled_by(!self.lanes.is_empty());
+            (self.quota.free_at(Priority::Urgent, now) <= now).then_some(Priority::Urgent)
         };
-        let is_full = self.shared.as_ref().is_none_or(|shared| shared.sight.used >= shared.sight.limit);
-        if !has_place && is_full && !self.lanes.is_empty() {
-            self.retreat.filled();
-        }
-        let has_slot = self.has_slot();
-        let may_send = has_place && has_slot && !matches!(self.key.passage(now), Passage::Wait(_));
-        if may_send
-            && let Some(pick) = self.lanes.pick(now)
-            && (self.has_grant(pick.priority, now) || (self.shared.is_none() && self.bucket.take(now)))
+        if let Some(least_urgent) = least_urgent
+            && let Some(pick) = self.lanes.pick(least_urgent, now)
             && let Some(waiting) = self.serve(pick.key)
         {
             let ticket = self.grant(&waiting, now);
@@ -199,11 +203,11 @@ impl<J> Gate<J> {
         }
         if let Some(shared) = &mut self.shared {
             shared.give_back_rest();
+        } else if may_send {
+            self.quota.waited_for(!self.lanes.is_empty(), now);
         }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
-        // Jobs that wait for nothing but a slot do not press the bucket: its tokens are theirs once a slot is free.
-        self.bucket.press(!self.lanes.is_empty() && (has_slot || !has_place), now);
         Next::Nothing
     }
 
@@ -259,7 +263,7 @@ impl<J> Gate<J> {
         self.advance(now);
         let base = Rpm::from(settings.rate_rpm);
         self.retreat.reconfigure(&settings.retreat, settings.adaptive, base, now);
-        self.bucket.set_capacity(settings.bucket_capacity, now);
+        self.quota.reconfigure(settings.bucket_capacity, Reserve::new(settings.urgent_reserve), now);
         self.lanes.set_aging(settings.queue.aging);
         self.settings = Settings { window: self.settings.window, ..settings };
         self.follow_rate(now);
@@ -292,14 +296,14 @@ impl<J> Gate<J> {
     ///
     /// Ages and not moments, because a [`Moment`] cannot lie before the start of the process.
     pub fn restore_window(&mut self, sent: impl IntoIterator<Item = (Duration, u32)>, now: Moment) {
-        self.window.restore(sent, now);
+        self.quota.window_mut().restore(sent, now);
     }
 
     /// How long ago how many requests were sent within the window, oldest first, for a state file; tickets that are
     /// granted and not yet sent stand with the age of their grant.
     #[must_use]
     pub fn window_ages(&self, now: Moment) -> Vec<(Duration, u32)> {
-        self.window.ages(now)
+        self.quota.window().ages(now)
     }
 
     /// What the log and the metrics should hear of, since the last call; beyond 64 the oldest are dropped.
@@ -327,7 +331,7 @@ impl<J> Gate<J> {
 
     /// Does what time alone brings: steps of the rate, ends of holds and delays.
     pub(super) fn advance(&mut self, now: Moment) {
-        self.window.advance(now);
+        self.quota.advance(now);
         let change = self.retreat.control(now);
         self.changed(change, now);
         let mut moved = self.key.presume(now);
@@ -399,7 +403,7 @@ impl<J> Gate<J> {
     /// Takes a change of the rate over and tells of it.
     pub(super) fn changed(&mut self, change: Option<Change>, now: Moment) {
         let Some(change) = change else { return };
-        self.totals.retreats += u64::from(change.effective < self.bucket.rate());
+        self.totals.retreats += u64::from(change.effective < self.quota.bucket().rate());
         self.totals.floors += u64::from(change.floor);
         self.follow_rate(now);
         let (effective_rpm, share) = (change.effective.per_minute(), change.share);
@@ -418,8 +422,7 @@ impl<J> Gate<J> {
 
     fn follow_rate(&mut self, now: Moment) {
         let effective = self.retreat.effective();
-        self.window.set_limit(effective.whole_in(self.settings.window));
-        self.bucket.set_rate(effective, now);
+        self.quota.set_rate(effective, now);
     }
 
     /// The job that must go without a ticket: its time is up, or it is LOW and no ticket came for too long.
@@ -427,7 +430,7 @@ impl<J> Gate<J> {
         let late = self.store.first_deadline().filter(|&(at, _)| at <= now).map(|(_, key)| key);
         late.or_else(|| {
             let (_, since) = self.low_next?;
-            let pick = self.lanes.pick(now)?;
+            let pick = self.lanes.pick(Priority::Low, now)?;
             (pick.sheddable && since + self.settings.queue.low_priority_timeout <= now).then_some(pick.key)
         })
     }
@@ -449,7 +452,7 @@ impl<J> Gate<J> {
             self.totals.dequeued += 1;
         }
         self.forecast.granted(candidate.priority, waiting.promise);
-        self.window.reserve(ticket.id, now);
+        self.quota.take(ticket);
         self.take_off(ticket, candidate, now);
         ticket
     }
@@ -470,7 +473,8 @@ impl<J> Gate<J> {
             Passage::Wait(until) => until,
             Passage::Free | Passage::Probe => now,
         };
-        Some(self.bucket.nth_at(1.0, now).max(self.window.place_at(now).unwrap_or(now)).max(key))
+        let first_of = |urgent: bool| if urgent { Priority::Urgent } else { Priority::Low };
+        Some(self.quota.free_at(first_of(self.lanes.has_urgent()), now).max(key))
     }
 
     pub(super) fn has_slot(&self) -> bool {
@@ -482,10 +486,23 @@ impl<J> Gate<J> {
         Order { arrived, serial: self.serial }
     }
 
+    /// Whether tickets come so slowly that background work is to be shed: because of a pause, for want of a slot, or since even
+    /// evenly spread they are further apart than LOW waits. Not because a burst has just used the window.
+    fn is_slow(&self, now: Moment) -> bool {
+        let interval = self.retreat.effective().time_for(1.0);
+        !self.has_slot()
+            || matches!(self.key.passage(now), Passage::Wait(_))
+            || interval > self.settings.queue.low_priority_timeout
+    }
+
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
         let behind = self.shared.as_ref().is_some_and(|shared| shared.sight.behind);
-        let next = if self.lanes.only_low() && !behind { self.lanes.pick(now) } else { None };
+        let next = if self.lanes.only_low() && self.is_slow(now) && !behind {
+            self.lanes.pick(Priority::Low, now)
+        } else {
+            None
+        };
         let order =
             next.filter(|pick| pick.sheddable).and_then(|pick| self.store.get(pick.key)).map(|w| w.order);
         self.low_next = match (order, self.low_next) {

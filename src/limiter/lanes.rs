@@ -128,6 +128,12 @@ impl Lanes {
             || lane.overflow.remove(client, order, Some(self.turn));
     }
 
+    /// Whether a job that came as URGENT waits.
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        !self.lanes[Priority::Urgent.index()].is_empty()
+    }
+
     /// Whether LOW jobs wait and nothing above them.
     #[must_use]
     pub fn only_low(&self) -> bool {
@@ -135,15 +141,20 @@ impl Lanes {
         above.iter().all(Lane::is_empty) && !low.is_empty()
     }
 
-    /// The job that gets the next ticket.
+    /// The job that gets the next ticket, if it may go to no priority below `least_urgent`.
+    ///
+    /// After a row of urgent tickets the others get theirs even then: what is held back from them is meant for URGENT, which had
+    /// its turns.
     #[must_use]
-    pub fn pick(&self, now: Moment) -> Option<Pick> {
-        let spare_urgent = self.urgent_row >= URGENT_ROW && self.others_than_urgent_wait();
+    pub fn pick(&self, least_urgent: Priority, now: Moment) -> Option<Pick> {
+        let spare_urgent =
+            self.urgent_row >= URGENT_ROW && self.has_urgent() && self.others_than_urgent_wait();
+        let candidates = match (spare_urgent, least_urgent) {
+            (true, _) => &Priority::ALL[Priority::High.index()..],
+            (false, least_urgent) => &Priority::ALL[..=least_urgent.index()],
+        };
         let mut best: Option<(usize, Priority, Front<'_>)> = None;
-        for priority in Priority::ALL {
-            if spare_urgent && priority == Priority::Urgent {
-                continue;
-            }
+        for &priority in candidates {
             let lane = &self.lanes[priority.index()];
             let Some(front) = lane.front() else { continue };
             let level = self.level(priority, lane, now);

@@ -33,7 +33,7 @@ impl Story {
     }
 
     fn serve(&mut self, secs: f64) -> Option<usize> {
-        let pick = self.lanes.pick(at(secs))?;
+        let pick = self.lanes.pick(Priority::Low, at(secs))?;
         let (priority, client, order) = self.jobs[pick.key].clone();
         self.lanes.serve(priority, &client, order);
         Some(pick.key)
@@ -54,7 +54,7 @@ fn low_work_rises_and_then_goes_before_younger_normal_work() {
     let mut story = Story::new();
     let low: Vec<_> = (0..2).map(|_| story.queue(Priority::Low, "a", 0.0)).collect();
     let normal = story.queue(Priority::Normal, "a", 20.0);
-    assert_eq!(story.lanes.pick(at(29.9)).unwrap().key, normal);
+    assert_eq!(story.lanes.pick(Priority::Low, at(29.9)).unwrap().key, normal);
     assert_eq!(story.serve(30.0), Some(low[0]));
     assert_eq!(story.serve(30.0), Some(low[1]), "one client's jobs keep the order of their arrival");
     assert_eq!(story.serve(30.0), Some(normal));
@@ -105,10 +105,10 @@ fn overflow_waits_behind_the_queued_ones_of_its_priority_only() {
 fn only_low_work_with_nothing_above_it_and_not_risen_can_be_shed() {
     let mut story = Story::new();
     story.queue(Priority::Low, "a", 0.0);
-    assert!(story.lanes.pick(at(1.0)).unwrap().sheddable);
-    assert!(!story.lanes.pick(at(31.0)).unwrap().sheddable);
+    assert!(story.lanes.pick(Priority::Low, at(1.0)).unwrap().sheddable);
+    assert!(!story.lanes.pick(Priority::Low, at(31.0)).unwrap().sheddable);
     story.queue(Priority::Normal, "b", 1.0);
-    assert!(!story.lanes.pick(at(1.0)).unwrap().sheddable);
+    assert!(!story.lanes.pick(Priority::Low, at(1.0)).unwrap().sheddable);
 }
 
 /// Turn, client, order and key.

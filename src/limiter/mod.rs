@@ -6,7 +6,7 @@
 //! ```text
 //! offer ─▶ lanes (priority, aging) ─▶ fairness (clients take turns) ─┐
 //!            ▲  parked ◀── hold (per model, key)                      ├─▶ next ─▶ ticket
-//! bucket ∧ window ∧ slot ∧ key not paused ───────────────────────────┘            │
+//! quota (window ∧ bucket ∧ reserve) ∧ slot ∧ key not paused ──────────┘            │
 //!            ▲                                                                      │
 //!            └── retreat (rate) ◀── scope (whose refusal?) ◀── report ◀─────────────┘
 //! ```
@@ -23,7 +23,9 @@ pub mod gate;
 pub mod hold;
 pub mod lanes;
 pub mod models;
+pub mod quota;
 pub mod rate;
+pub mod reserve;
 pub mod retreat;
 pub mod share;
 pub mod shared;

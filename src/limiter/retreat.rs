@@ -120,9 +120,11 @@ impl Retreat {
         }
     }
 
-    /// Jobs wait and the window is full: the present rate is in use.
-    pub fn filled(&mut self) {
-        self.climb.filled();
+    /// The window has no place to give; if jobs wait for one, the present rate is in use.
+    pub fn filled_by(&mut self, jobs_wait: bool) {
+        if jobs_wait {
+            self.climb.filled();
+        }
     }
 
     /// Takes the steps that time alone brings.

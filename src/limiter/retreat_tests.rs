@@ -106,7 +106,7 @@ fn learned_goes_just_under_what_is_granted_and_probes_above_it() {
     story.wait(100.0);
     assert!(story.rate() < 30.0, "nobody uses the higher rate: the next step waits");
     for _ in 0..8 {
-        story.retreat.filled();
+        story.retreat.filled_by(true);
         story.wait(10.0);
     }
     assert_eq!(story.retreat.state(), RetreatState::Normal, "at {} rpm", story.rate());

@@ -67,15 +67,18 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// All of them, in the order of their codes.
-    pub const ALL: [Standing; 6] = [
-        Standing::Joining,
-        Standing::Joined,
-        Standing::Repairing,
-        Standing::Away,
-        Standing::Sharing,
-        Standing::OtherVersion,
-    ];
+    /// The value of `sidecar_fleet_standing`.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Standing::Joined => 1,
+            Standing::Joining => 2,
+            Standing::Repairing => 3,
+            Standing::Away => 4,
+            Standing::Sharing => 5,
+            Standing::OtherVersion => 6,
+        }
+    }
 
     /// The name in status and log.
     #[must_use]
@@ -124,11 +127,6 @@ impl Shared {
     /// Whether a grant is there for a request that came as URGENT, or for any.
     pub(super) fn has_grant(&self, urgent: bool, now: Moment) -> bool {
         self.grants.iter().any(|grant| (urgent || !grant.urgent) && grant.valid_until > now)
-    }
-
-    /// Whether any grant is there.
-    pub(super) fn is_supplied(&self) -> bool {
-        !self.grants.is_empty()
     }
 
     /// A ticket uses a grant; tells until when it must have been sent.

@@ -1,4 +1,5 @@
-//! The gate as plain data, for status pages, metrics and readiness.
+//! The gate as plain data, for status pages, metrics and readiness. What `/status` and the dashboard show of it as it is
+//! writes itself as JSON; the names are a contract (`tests/it/contract/`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,8 @@ use std::time::Duration;
 use crate::clock::{Moment, duration_from_secs_f64};
 use crate::config::limiter::QueueFullPolicy;
 use crate::priority::Priority;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 /// The gate at one moment.
 #[derive(Clone, Debug)]
@@ -50,13 +53,14 @@ impl Snapshot {
 pub const HELD_SHOWN: usize = 16;
 
 /// The queue's statistics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct QueueStats {
     /// Its bound.
     pub max_size: usize,
     /// Jobs in the queue now, those that overflow not among them.
     pub current_size: usize,
     /// Waiting jobs by the priority that their clients asked for, in the order of [`Priority::ALL`], overflow included.
+    #[serde(serialize_with = "by_priority")]
     pub depth_by_priority: [usize; 4],
     /// Jobs that wait beside the full queue.
     pub overflow: usize,
@@ -73,9 +77,19 @@ pub struct QueueStats {
     /// Jobs that ever overflowed (`sidecar_fallback_passthrough_total`).
     pub total_overflowed: u64,
     /// What happens when it is full.
+    #[serde(serialize_with = "policy_name")]
     pub full_policy: QueueFullPolicy,
     /// Fullness by count or bytes, whichever is more, 0 to 1.
+    #[serde(serialize_with = "three_digits")]
     pub utilization: f64,
+}
+
+impl QueueStats {
+    /// All that wait, in the queue or beside it.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.depth_by_priority.iter().sum()
+    }
 }
 
 /// The bucket's statistics. Tokens at a later moment are [`BucketStats::tokens_at`].
@@ -89,31 +103,58 @@ pub struct BucketStats {
     pub capacity: f64,
     /// Tokens that a minute adds.
     pub rate_per_minute: f64,
+    /// Places of the window that were free then: a token without a place cannot be used.
+    pub free: u32,
+    /// When the window's other places come back, and how many of them at each moment.
+    pub returns: [(Moment, u32); RETURNS],
 }
 
+/// In how many steps the window's places come back as a snapshot shows it.
+pub const RETURNS: usize = 8;
+
 impl BucketStats {
-    /// Tokens at `now`, if nothing was taken since.
+    /// Tokens that can be used at `now`, if nothing was taken since.
     #[must_use]
     pub fn tokens_at(&self, now: Moment) -> f64 {
         let grown = self.tokens + now.since(self.at).as_secs_f64() * self.rate_per_minute / 60.0;
-        grown.min(self.capacity)
+        let returned = self.returns.iter().filter(|&&(at, _)| at <= now).map(|&(_, count)| count);
+        let places = returned.fold(self.free, u32::saturating_add);
+        grown.min(self.capacity).min(f64::from(places))
     }
 
-    /// The share of the bucket that is in use at `now`, 0 (full of tokens) to 1 (empty).
+    /// The bucket as it is at `now`, if nothing was taken since.
     #[must_use]
-    pub fn utilization_at(&self, now: Moment) -> f64 {
-        if self.capacity > 0.0 { 1.0 - self.tokens_at(now) / self.capacity } else { 1.0 }
+    pub fn at(&self, now: Moment) -> BucketStats {
+        BucketStats { at: now, tokens: self.tokens_at(now), ..*self }
+    }
+
+    /// The share of the bucket that is in use, 0 (full of tokens) to 1 (empty).
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        if self.capacity > 0.0 { 1.0 - self.tokens / self.capacity } else { 1.0 }
+    }
+}
+
+impl Serialize for BucketStats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bucket = serializer.serialize_struct("BucketStats", 4)?;
+        bucket.serialize_field("tokens", &rounded(self.tokens))?;
+        bucket.serialize_field("capacity", &self.capacity)?;
+        bucket.serialize_field("rate_per_minute", &self.rate_per_minute)?;
+        bucket.serialize_field("utilization", &rounded(self.utilization()))?;
+        bucket.end()
     }
 }
 
 /// The rolling window's statistics.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct WindowStats {
     /// Requests that count now, those granted and not yet sent among them.
     pub used: usize,
     /// How many may count at once.
     pub limit: usize,
     /// What the window was lengthened by for uneven travel.
+    #[serde(skip)]
     pub margin: Duration,
 }
 
@@ -147,8 +188,14 @@ impl RetreatState {
     }
 }
 
+impl Serialize for RetreatState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// The retreat's statistics.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RetreatStats {
     /// The state.
     pub state: RetreatState,
@@ -157,6 +204,7 @@ pub struct RetreatStats {
     /// Requests a minute when all is well.
     pub base_rpm: f64,
     /// The share of refusals over the retreat's window, 0 to 1.
+    #[serde(serialize_with = "three_digits")]
     pub upstream_429_rate: f64,
     /// The rate that was seen to be granted when the upstream last refused (mode `learned`).
     pub learned_rpm: Option<f64>,
@@ -174,20 +222,71 @@ pub struct HeldModel {
 }
 
 /// A waiting job, for an operator's eyes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct WaitingJob {
-    /// Its id.
+    /// Its id; text in JSON, whose numbers are exact up to 2⁵³ only.
+    #[serde(serialize_with = "as_text")]
     pub id: u64,
     /// Who sent it.
+    #[serde(rename = "agent", serialize_with = "as_text")]
     pub client: Arc<str>,
     /// What its client asked for.
+    #[serde(serialize_with = "priority_name")]
     pub priority: Priority,
     /// The model it asks for.
+    #[serde(serialize_with = "model_name")]
     pub model: Option<Arc<str>>,
     /// How long it has waited.
+    #[serde(rename = "waited_seconds", serialize_with = "seconds")]
     pub waited: Duration,
     /// Its place, from 1.
     pub position: usize,
     /// How long until its ticket, by the present depth and rate.
+    #[serde(rename = "estimate_seconds", serialize_with = "seconds")]
     pub eta: Duration,
+}
+
+/// Three digits after the point are enough for people and keep the JSON short.
+#[must_use]
+pub fn rounded(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
+}
+
+/// [`rounded`], for fields.
+///
+/// # Errors
+/// The serializer's own.
+pub fn three_digits<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(rounded(*figure))
+}
+
+/// A table in the order of [`Priority::ALL`] as an object with the priorities' names.
+///
+/// # Errors
+/// The serializer's own.
+pub fn by_priority<S: Serializer, T: Serialize>(
+    table: &[T; Priority::ALL.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(Priority::ALL.iter().map(|priority| priority.as_str()).zip(table))
+}
+
+fn policy_name<S: Serializer>(policy: &QueueFullPolicy, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(policy.as_str())
+}
+
+fn priority_name<S: Serializer>(priority: &Priority, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(priority.as_str())
+}
+
+fn model_name<S: Serializer>(model: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    model.as_deref().serialize(serializer)
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(rounded(time.as_secs_f64()))
+}
+
+fn as_text<S: Serializer, T: std::fmt::Display>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }

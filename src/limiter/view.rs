@@ -5,6 +5,7 @@ use super::gate::Gate;
 use super::snapshot::{BucketStats, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats};
 use super::store::Place;
 use crate::clock::Moment;
+use crate::priority::Priority;
 
 impl<J> Gate<J> {
     /// What a request would be told if it came now.
@@ -19,7 +20,7 @@ impl<J> Gate<J> {
             free_at = until;
         }
         let ticket = self.forecast.ticket_of(candidate.priority, position);
-        Outlook::new(position, self.nth_ticket_at(ticket, now).max(free_at).since(now))
+        Outlook::new(position, self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now))
     }
 
     /// The gate as plain data. Cheap: no walk over jobs.
@@ -38,6 +39,7 @@ impl<J> Gate<J> {
         let models_held = held.len();
         held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
         held.truncate(HELD_SHOWN);
+        let (window, used) = (self.quota.window(), self.quota.window().used(now));
         Snapshot {
             at: now,
             queue: QueueStats {
@@ -56,15 +58,13 @@ impl<J> Gate<J> {
             },
             bucket: BucketStats {
                 at: now,
-                tokens: self.bucket.tokens_at(now),
-                capacity: self.bucket.capacity(),
-                rate_per_minute: self.bucket.rate().per_minute(),
+                tokens: self.quota.bucket().tokens_at(now),
+                capacity: self.quota.bucket().capacity(),
+                rate_per_minute: self.quota.bucket().rate().per_minute(),
+                free: window.limit().saturating_sub(u32::try_from(used).unwrap_or(u32::MAX)),
+                returns: window.returns(now),
             },
-            window: WindowStats {
-                used: self.window.used(now),
-                limit: self.window.limit() as usize,
-                margin: self.window.margin(now),
-            },
+            window: WindowStats { used, limit: window.limit() as usize, margin: window.margin(now) },
             retreat: self.retreat.stats(now),
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
@@ -102,16 +102,16 @@ impl<J> Gate<J> {
                 model: candidate.model.clone(),
                 waited: now.since(candidate.arrived),
                 position,
-                eta: self.nth_ticket_at(ticket, now).max(free_at).since(now),
+                eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
             })
         });
         jobs.collect()
     }
 
-    /// When the `nth` ticket from now can be granted, by bucket, window and slots.
-    fn nth_ticket_at(&self, nth: u32, now: Moment) -> Moment {
+    /// When the `nth` ticket from now can be granted to this priority, by quota and slots.
+    fn nth_ticket_at(&self, nth: u32, priority: Priority, now: Moment) -> Moment {
         let key = self.key.held_until().unwrap_or(now);
         let slot = if self.has_slot() { now } else { now + self.pace.time_for(nth) };
-        self.bucket.nth_at(f64::from(nth), now).max(self.window.nth_at(nth, now)).max(slot).max(key)
+        self.quota.nth_at(nth, priority, now).max(slot).max(key)
     }
 }

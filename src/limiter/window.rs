@@ -27,6 +27,9 @@ pub const MARGIN_MAX: Duration = Duration::from_millis(2400);
 /// In this time what was learned about travel loses half its weight.
 pub const MARGIN_HALF_LIFE: Duration = Duration::from_secs(12 * 3600);
 
+/// How long the window remembers that a place has been free.
+pub const LONGEST_LAG: Duration = Duration::from_secs(1);
+
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// A rolling window of requests.
@@ -73,6 +76,12 @@ impl Window {
         self.limit = limit.max(1);
     }
 
+    /// How long it is, without its margin.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
     /// How many requests the window may hold.
     #[must_use]
     pub fn limit(&self) -> u32 {
@@ -109,7 +118,7 @@ impl Window {
         }
         let margin = self.margin(now);
         while let Some(stamp) = self.stamps.front() {
-            if stamp.leaves + margin > now {
+            if stamp.leaves + margin + LONGEST_LAG > now {
                 break;
             }
             self.left = stamp.upto;
@@ -129,36 +138,76 @@ impl Window {
         self.used(now) < self.limit as usize
     }
 
-    /// When the `nth` place from now (the next one is 1) will be free, if all places are used as soon as they are free.
+    /// When the `nth` place from now (the next one is 1) will be free, if all places are used as soon as they are free, and
+    /// requests are written as soon as they are granted.
     #[must_use]
     pub fn nth_at(&self, nth: u32, now: Moment) -> Moment {
-        let margin = self.margin(now);
-        let cycle = self.length + margin;
         let rounds = nth.saturating_sub(1) / self.limit;
-        let nth = (nth.saturating_sub(1) % self.limit) as usize + 1;
-        let later = cycle.saturating_mul(rounds);
-        let Some(missing) = (self.used(now) + nth).checked_sub(self.limit as usize).filter(|&m| m > 0) else {
-            return now + later;
-        };
-        // The stamps that count, then the reserved places, in the order in which they leave.
-        if let Some(leaves) = self.nth_leaves(missing, now) {
-            return (leaves + margin).max(now) + later;
-        }
-        let stamped = usize::try_from(self.ever() - self.gone(now)).unwrap_or(usize::MAX);
-        let reserved = missing.saturating_sub(stamped).saturating_sub(1);
-        let granted_at = self.reserved.iter().nth(reserved).map_or(now, |&(granted_at, _)| granted_at);
-        (granted_at + cycle).max(now) + later
+        let nth = nth.saturating_sub(1) % self.limit + 1;
+        self.free_at(nth, now, Duration::ZERO).max(now) + self.cycle(now).saturating_mul(rounds)
     }
 
-    /// The exact moment at which a place will be free, if nothing more is reported; `None` if there is one now.
+    /// The moment at which `places` (at most the limit) are free, if nothing more is granted or reported.
     #[must_use]
-    pub fn place_at(&self, now: Moment) -> Option<Moment> {
-        let missing = (self.used(now) + 1).checked_sub(self.limit as usize).filter(|&m| m > 0)?;
-        match self.nth_leaves(missing, now) {
-            Some(leaves) => Some(leaves + self.margin(now)),
-            // Only reserved places are left to leave: the first of them turns into a stamp first.
-            None => self.reserved.first().map(|&(granted_at, _)| (granted_at + UNREPORTED).max(now)),
+    pub fn places_at(&self, places: u32, now: Moment) -> Moment {
+        self.free_at(places, now, UNREPORTED).max(now)
+    }
+
+    /// The moment at which a place is free and has been for `lag` (at most [`LONGEST_LAG`]), or was never taken.
+    #[must_use]
+    pub fn settled_place_at(&self, lag: Duration, now: Moment) -> Moment {
+        let then = now - lag;
+        let used = self.reserved.len() + usize::try_from(self.ever() - self.gone(then)).unwrap_or(usize::MAX);
+        match (used + 1).checked_sub(self.limit as usize) {
+            Some(missing) if missing > 0 => self.leaves_at(missing, then, UNREPORTED) + lag,
+            _ => now,
         }
+    }
+
+    /// How long a place is taken by a request.
+    #[must_use]
+    pub fn cycle(&self, now: Moment) -> Duration {
+        self.length + self.margin(now)
+    }
+
+    /// How far apart places are taken when they are taken evenly.
+    #[must_use]
+    pub fn interval(&self, now: Moment) -> Duration {
+        self.cycle(now) / self.limit
+    }
+
+    /// When places that are taken now come back, and how many of them at each moment: at most `N` steps, each at the moment
+    /// of its last place.
+    #[must_use]
+    pub fn returns<const N: usize>(&self, now: Moment) -> [(Moment, u32); N] {
+        let used = self.used(now);
+        let mut done = 0;
+        std::array::from_fn(|step| {
+            let upto = used * (step + 1) / N;
+            let count = u32::try_from(upto - done).unwrap_or(u32::MAX);
+            let at = if upto == 0 { now } else { self.leaves_at(upto, now, UNREPORTED) };
+            done = upto;
+            (at, count)
+        })
+    }
+
+    fn free_at(&self, places: u32, now: Moment, unreported: Duration) -> Moment {
+        match (self.used(now) + places as usize).checked_sub(self.limit as usize) {
+            Some(missing) if missing > 0 => self.leaves_at(missing, now, unreported),
+            _ => now,
+        }
+    }
+
+    /// When the `nth` of those that count now leaves: the stamps first, then the reserved places, which are taken to be
+    /// stamped `unreported` after their grant.
+    fn leaves_at(&self, nth: usize, now: Moment, unreported: Duration) -> Moment {
+        if let Some(leaves) = self.nth_leaves(nth, now) {
+            return leaves + self.margin(now);
+        }
+        let stamped = usize::try_from(self.ever() - self.gone(now)).unwrap_or(usize::MAX);
+        let reserved = nth.saturating_sub(stamped).saturating_sub(1);
+        let granted_at = self.reserved.iter().nth(reserved).map_or(now, |&(granted_at, _)| granted_at);
+        granted_at + unreported + self.cycle(now)
     }
 
     /// By how much the window is longer than the upstream's.
@@ -267,7 +316,8 @@ mod tests {
         send(&mut window, 1, at(0.0));
         send(&mut window, 2, at(10.0));
         assert!(!window.has_place(at(60.0)));
-        assert_eq!(window.place_at(at(20.0)), Some(at(60.2)));
+        assert_eq!(window.places_at(1, at(20.0)), at(60.2));
+        assert_eq!(window.places_at(2, at(20.0)), at(70.2));
         assert!(window.has_place(at(60.2)));
         assert_eq!(window.nth_at(2, at(20.0)), at(70.2));
         assert_eq!(window.nth_at(3, at(20.0)), at(120.4));
@@ -281,7 +331,7 @@ mod tests {
         assert!(window.has_place(at(0.0)));
         window.reserve(2, at(0.0));
         window.advance(at(10.0));
-        assert_eq!(window.place_at(at(10.0)), Some(at(70.2)));
+        assert_eq!(window.places_at(1, at(10.0)), at(70.2));
     }
 
     #[test]
@@ -289,7 +339,7 @@ mod tests {
         let mut window = Window::new(MINUTE, 1);
         send(&mut window, 1, at(0.0));
         window.learn_travel(Duration::from_secs(1), at(1.0));
-        assert_eq!(window.place_at(at(1.0)), Some(at(62.4)));
+        assert_eq!(window.places_at(1, at(1.0)), at(62.4));
         assert_eq!(window.margin(at(1.0) + MARGIN_HALF_LIFE), Duration::from_millis(1300));
     }
 
@@ -329,7 +379,7 @@ mod tests {
                 let counted = sent.iter().filter(|&&s| s + MINUTE + MARGIN > now).count();
                 prop_assert_eq!(window.used(now), counted);
                 prop_assert_eq!(window.has_place(now), counted < limit as usize);
-                prop_assert_eq!(window.place_at(now).is_none(), window.has_place(now));
+                prop_assert_eq!(window.places_at(1, now) <= now, window.has_place(now));
                 if !window.has_place(now) { continue; }
                 window.reserve(ticket as u64, now);
                 if used {

@@ -1,4 +1,4 @@
-//! Where operators' calls are answered that wait for the limiter: the queue, the configuration, the reset.
+//! Where operators' changes are made, which wait for the limiter: the configuration, the reset, a removal.
 
 use crate::config::{self, Config};
 use crate::control::{ADMIN_KEYS, Control, Refusal};
@@ -13,9 +13,6 @@ use std::sync::Arc;
 /// Calls that wait for the one under way; each takes milliseconds.
 const WAITING: usize = 64;
 
-/// Waiting requests that are listed.
-const LISTED: usize = 200;
-
 /// Takes operators' calls to the thread that answers them.
 #[derive(Clone)]
 pub struct AdminThread(Sender<PageRequest>);
@@ -27,8 +24,8 @@ impl AdminThread {
     /// When the system has no room for another thread.
     pub fn open(control: Arc<Control>, threads: &Threads) -> io::Result<AdminThread> {
         let (admin, page_requests) = bounded::<PageRequest>(WAITING);
-        threads.spawn("admin".into(), move || {
-            for page_request in page_requests {
+        threads.spawn_lasting("admin".into(), move || {
+            for page_request in &page_requests {
                 let page = answer(&page_request, &control);
                 page_request.answer(&page);
             }
@@ -50,7 +47,6 @@ fn answer(page_request: &PageRequest, control: &Control) -> Page {
         ("GET" | "HEAD", "/api/admin/config") => Page::json(200, &shown(&control.config())),
         ("POST", "/api/admin/config") => change(page_request, control),
         ("POST", "/api/admin/reset") => reset(page_request, control),
-        ("GET" | "HEAD", "/api/queue") => queue(control),
         ("DELETE", path) if path.starts_with("/api/queue/") => evict(page_request, control),
         (_, "/api/admin/config" | "/api/admin/reset" | "/api/queue") => method_not_allowed(),
         _ => Page::refusal(404, "there is no such page"),
@@ -65,7 +61,7 @@ fn shown(config: &Config) -> Map<String, Value> {
 fn change(page_request: &PageRequest, control: &Control) -> Page {
     let values = match serde_json::from_slice::<Map<String, Value>>(&page_request.request.body) {
         Ok(values) => values,
-        Err(error) => return Page::refusal(400, &format!("the body is no JSON object: {error}")),
+        Err(error) => return Page::refusal(400, &format!("the body is not a JSON object: {error}")),
     };
     if values.is_empty() {
         return Page::refusal(400, &format!("nothing to change; send some of {}", ADMIN_KEYS.join(", ")));
@@ -100,29 +96,6 @@ fn status(refusal: &Refusal) -> u16 {
         Refusal::Faults(_) | Refusal::CaFile(_) => 400,
         Refusal::Unfit(_) => 409,
         Refusal::Gone => 503,
-    }
-}
-
-fn queue(control: &Control) -> Page {
-    match control.waiting(LISTED) {
-        Ok(jobs) => {
-            let jobs: Vec<Value> = jobs
-                .iter()
-                .map(|job| {
-                    json!({
-                        "id": job.id.to_string(),
-                        "agent": &*job.client,
-                        "priority": job.priority.as_str(),
-                        "model": job.model.as_deref(),
-                        "waited_seconds": job.waited.as_secs_f64(),
-                        "position": job.position,
-                        "estimate_seconds": job.eta.as_secs_f64(),
-                    })
-                })
-                .collect();
-            Page::json(200, &json!({ "waiting": jobs }))
-        }
-        Err(refusal) => Page::refusal(status(&refusal), &refusal.to_string()),
     }
 }
 

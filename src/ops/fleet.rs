@@ -50,7 +50,9 @@ impl FleetStatus {
         let since = |moment: Option<Moment>| moment.map(|moment| tenths(now.since(moment)));
         let listed = view.listed.map(|at| now.since(at)).unwrap_or_default();
         let mut replicas: Vec<_> = view.replicas.iter().map(|peer| replica(peer, listed)).collect();
-        replicas.retain(|replica| replica.silent_seconds < SHOWN_SILENT || (view.absent > 0 && replica.state == "silent"));
+        replicas.retain(|replica| {
+            replica.silent_seconds < SHOWN_SILENT || (view.absent > 0 && replica.state == "silent")
+        });
         replicas.sort_by(|a, b| a.id.cmp(&b.id));
         Some(FleetStatus {
             replica_id: view.id.clone(),
@@ -71,8 +73,8 @@ fn replica(peer: &Peer, listed: Duration) -> Replica {
     let silent = Duration::from_millis(peer.silent.unsigned_abs());
     let state = match peer.left {
         true => "left",
-        false if silent > crate::dispatch::fleet::member::SILENCE => "silent",
-        false => "live",
+        false if peer.is_live() => "live",
+        false => "silent",
     };
     let about = peer.about.as_deref().and_then(|about| serde_json::from_str(about).ok());
     Replica {

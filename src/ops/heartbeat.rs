@@ -1,17 +1,17 @@
-//! `POST /api/agents/NAME/heartbeat`: an agent's cron tells that it is alive and how its work goes.
+//! `POST /api/agents/NAME/heartbeat`: an agent says that it is alive and how its work goes.
 
-use crate::clock::Moment;
+use crate::clock::{Moment, duration_from_secs_f64};
 use crate::downstream::access::is_local_origin;
 use crate::http::Request;
 use crate::ops::page::{Page, method_not_allowed};
+use crate::telemetry::agents::Beat;
 use crate::telemetry::journal::Journal;
 use serde::Deserialize;
-use std::time::Duration;
 
 /// The body; an empty one is a heartbeat too.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Beat {
+struct Body {
     pending: Option<u64>,
     stagnation_seconds: Option<f64>,
 }
@@ -33,20 +33,20 @@ pub fn page(request: &Request, journal: &Journal, now: Moment) -> Page {
         return Page::refusal(403, "pages of this origin may not send heartbeats");
     }
     let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-    let beat = if request.body.trim_ascii().is_empty() {
-        Beat::default()
+    let body = if request.body.trim_ascii().is_empty() {
+        Body::default()
     } else {
-        match serde_json::from_slice::<Beat>(&request.body) {
-            Ok(beat) => beat,
+        match serde_json::from_slice::<Body>(&request.body) {
+            Ok(body) => body,
             Err(error) => return Page::refusal(400, &format!("the body is not a heartbeat: {error}")),
         }
     };
-    let stagnation = match beat.stagnation_seconds.map(Duration::try_from_secs_f64) {
-        None => None,
-        Some(Ok(stagnation)) => Some(stagnation),
-        Some(Err(_)) => return Page::refusal(400, "stagnation_seconds is not a time"),
-    };
-    match journal.agents().lock().beat(&name, beat.pending, stagnation, now) {
+    if body.stagnation_seconds.is_some_and(|seconds| seconds < 0.0) {
+        return Page::refusal(400, "stagnation_seconds is below zero");
+    }
+    let beat =
+        Beat { pending: body.pending, stagnation: body.stagnation_seconds.map(duration_from_secs_f64) };
+    match journal.beat(&name, beat, now) {
         Ok(()) => Page::new(204, "", ""),
         Err(_) => Page::refusal(404, "no agent of this name is configured under agents"),
     }

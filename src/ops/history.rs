@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::limiter::snapshot::RetreatState;
+use crate::ops::state::State;
 
 /// Seconds that one point covers.
 const STEP_SECS: u64 = 5;
@@ -48,6 +49,23 @@ pub struct Sample {
     pub upstream_429_rate: f64,
     /// The retreat's state.
     pub state: RetreatState,
+}
+
+impl From<&State> for Sample {
+    fn from(state: &State) -> Sample {
+        let (totals, limiter) = (&state.totals, &state.limiter);
+        Sample {
+            ok_total: totals.nvidia_success,
+            ratelimited_total: totals.nvidia_ratelimited,
+            passthrough_total: totals.passthrough,
+            queue_depth: limiter.queue.waiting() as u64,
+            effective_rpm: limiter.retreat.effective_rpm,
+            base_rpm: limiter.retreat.base_rpm,
+            tokens: state.bucket.tokens,
+            upstream_429_rate: limiter.retreat.upstream_429_rate,
+            state: limiter.retreat.state,
+        }
+    }
 }
 
 /// Five seconds of the past. Written as an array, in the order of the history's `columns`.

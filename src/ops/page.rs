@@ -2,10 +2,12 @@
 
 use crate::downstream::identity;
 use crate::http::Head;
+use crate::http::error::delay_seconds;
 use crate::http::write::local_answer;
 use crate::outcome::Outcome;
 use serde::Serialize;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// What a page answers.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Page {
     content_type: &'static str,
     body: Vec<u8>,
     fields: Vec<(&'static str, &'static str)>,
+    retry_after: Option<u64>,
 }
 
 impl Page {
@@ -34,7 +37,13 @@ impl Page {
     /// A page of any type.
     #[must_use]
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Page {
-        Page { status, content_type, body: body.into(), fields: vec![("cache-control", "no-store")] }
+        Page {
+            status,
+            content_type,
+            body: body.into(),
+            fields: vec![("cache-control", "no-store")],
+            retry_after: None,
+        }
     }
 
     /// With one field more.
@@ -44,20 +53,31 @@ impl Page {
         self
     }
 
+    /// With the time to wait before it is asked for again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Page {
+        self.retry_after = Some(delay_seconds(wait));
+        self
+    }
+
     /// The whole answer to the request with this head.
     #[must_use]
     pub fn to_bytes(&self, head: &Head, keep_alive: bool, date: SystemTime) -> Vec<u8> {
         let request_id = identity::request_id(head);
-        let fields: Vec<_> =
-            [("x-request-id", request_id.as_str())].into_iter().chain(self.fields.iter().copied()).collect();
+        let retry_after = self.retry_after.map(|seconds| seconds.to_string());
+        let fields: Vec<_> = [("x-request-id", request_id.as_str())]
+            .into_iter()
+            .chain(retry_after.as_deref().map(|seconds| ("retry-after", seconds)))
+            .chain(self.fields.iter().copied())
+            .collect();
         let head_only = head.method() == "HEAD";
         local_answer(self.status, self.content_type, &fields, &self.body, keep_alive, head_only, date)
     }
 }
 
 /// `page`, where the method is one that it has.
-pub fn only(allowed: bool, page: impl FnOnce() -> Page) -> Page {
-    if allowed { page() } else { method_not_allowed() }
+pub fn only<P: Into<Arc<Page>>>(allowed: bool, page: impl FnOnce() -> P) -> Arc<Page> {
+    if allowed { page().into() } else { method_not_allowed().into() }
 }
 
 /// The answer to a method that a page does not have.

@@ -7,6 +7,7 @@ use crate::http::Request;
 use crate::ops::page::Page;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread::panicking;
 
 /// A request for a page, its lent connection, and the obligation to answer it.
 pub struct PageRequest {
@@ -43,8 +44,13 @@ impl PageRequest {
 
 impl Drop for PageRequest {
     fn drop(&mut self) {
-        if !self.settled {
-            self.give_back(&Page::refusal(503, "the sidecar is shutting down"));
+        if self.settled {
+            return;
         }
+        self.give_back(&if panicking() {
+            Page::refusal(500, "the sidecar failed at this; please report it with its log")
+        } else {
+            Page::refusal(503, "the sidecar is shutting down")
+        });
     }
 }

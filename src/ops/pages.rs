@@ -5,15 +5,16 @@ use crate::config::LiveConfig;
 use crate::downstream::source::Port;
 use crate::downstream::source::Source;
 use crate::http::{Head, Request};
-use crate::ops::admin::{self, Admission};
 use crate::ops::admin_thread::AdminThread;
-use crate::ops::dashboard::{self, CONTENT_SECURITY_POLICY};
+use crate::ops::admission::Admission;
+use crate::ops::assets::{self, CONTENT_SECURITY_POLICY};
 use crate::ops::heartbeat;
+use crate::ops::listing::Listing;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, method_not_allowed, only};
 use crate::ops::page_request::PageRequest;
+use crate::ops::paths::PageKind;
 use crate::ops::readiness::Readiness;
-use crate::telemetry::metrics::CONTENT_TYPE;
 use std::sync::Arc;
 
 /// What becomes of a request for a page.
@@ -26,53 +27,6 @@ pub enum Reply {
     Watch(Vec<u8>),
 }
 
-/// Which of the operator's pages a path is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageKind {
-    /// Liveness.
-    Health,
-    /// Readiness.
-    Ready,
-    /// Prometheus' metrics.
-    Metrics,
-    /// `/status`.
-    Status,
-    /// The dashboard's stream of snapshots.
-    Stream,
-    /// The dashboard's last hour.
-    History,
-    /// The dashboard's page and what belongs to it.
-    Asset,
-    /// An agent's heartbeat.
-    Heartbeat,
-    /// What waits, and what only an operator may do.
-    Admin,
-    /// The metrics port has no such page.
-    Unknown,
-}
-
-impl PageKind {
-    /// The page at `path` of `port`; `None` where the path is not a page and its request is to be proxied.
-    #[must_use]
-    pub fn of(path: &str, port: Port) -> Option<PageKind> {
-        Some(match path {
-            "/health" => PageKind::Health,
-            "/health/ready" => PageKind::Ready,
-            "/metrics" => PageKind::Metrics,
-            _ if port == Port::Metrics => PageKind::Unknown,
-            "/status" => PageKind::Status,
-            "/api/dashboard/stream" => PageKind::Stream,
-            "/api/dashboard/history" => PageKind::History,
-            "/api/dashboard" => PageKind::Asset,
-            "/api/queue" => PageKind::Admin,
-            path if path.starts_with("/api/dashboard/") => PageKind::Asset,
-            path if path.starts_with("/api/agents/") => PageKind::Heartbeat,
-            path if path.starts_with("/api/queue/") || path.starts_with("/api/admin/") => PageKind::Admin,
-            _ => return None,
-        })
-    }
-}
-
 /// Answers the operator's pages. What an event loop answers itself never blocks.
 pub struct Pages {
     /// The running configuration.
@@ -81,8 +35,12 @@ pub struct Pages {
     pub overview: Arc<Overview>,
     /// Readiness and its probe.
     pub readiness: Arc<Readiness>,
+    /// What waits.
+    pub listing: Listing,
     /// Where operators' changes are made.
     pub admin: AdminThread,
+    /// Who may see and change what.
+    pub admission: Admission,
     /// The clock.
     pub clock: Clock,
 }
@@ -93,14 +51,32 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\
      x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\nretry: 3000\n\n";
 
 impl Pages {
-    /// The answer to a request for a page that came from `source`.
+    /// Lets a request for a page in; judged on its head.
+    ///
+    /// # Errors
+    /// The whole answer that refuses it. `keep_alive`: whether its connection persists after that.
+    pub fn admit(
+        &self,
+        kind: PageKind,
+        head: &Head,
+        source: &Source<'_>,
+        keep_alive: bool,
+        now: Moment,
+    ) -> Result<(), Vec<u8>> {
+        let from = (source.peer, source.port);
+        self.admission
+            .admit(kind, head, from, &self.live.snapshot(), now)
+            .map_err(|page| page.to_bytes(head, keep_alive, self.clock.wall()))
+    }
+
+    /// The answer to a request for a page that came from `source` and was let in.
     #[must_use]
     pub fn reply(&self, kind: PageKind, request: Request, source: &Source<'_>, now: Moment) -> Reply {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
-        let page = match kind {
+        let page: Arc<Page> = match kind {
             PageKind::Health => only(reads, || self.overview.health(now)),
-            PageKind::Metrics => only(reads, || self.metrics(now)),
+            PageKind::Metrics => only(reads, || self.overview.metrics(now)),
             PageKind::Ready if reads => {
                 return self.later(request, source, |request| self.readiness.ask(request));
             }
@@ -108,20 +84,22 @@ impl Pages {
                 if self.overview.may_watch() {
                     return Reply::Watch(STREAM_HEAD.into());
                 }
-                Page::refusal(503, "too many viewers")
+                Page::refusal(503, "too many viewers").into()
             }
-            PageKind::Ready | PageKind::Stream => method_not_allowed(),
+            PageKind::Ready | PageKind::Stream => method_not_allowed().into(),
             PageKind::Status => only(reads, || self.overview.status(now)),
             PageKind::History => only(reads, || self.overview.history()),
             PageKind::Asset => only(reads, || asset(head.path())),
-            PageKind::Heartbeat => heartbeat::page(&request, self.overview.journal(), now),
-            PageKind::Admin => match self.admission(&request, source) {
-                Admission::Granted => {
-                    return self.later(request, source, |request| self.admin.take(request));
-                }
-                Admission::Refused(page) => page,
-            },
-            PageKind::Unknown => Page::refusal(404, "this port serves /metrics and /health"),
+            PageKind::Heartbeat => heartbeat::page(&request, &self.overview.sources().journal, now).into(),
+            PageKind::Queue => return self.later(request, source, |request| self.listing.ask(request)),
+            PageKind::Admin => {
+                return self.later(request, source, |request| self.admin.take(request));
+            }
+            PageKind::Root => Page::new(302, "text/plain", "").with("location", "/api/dashboard").into(),
+            PageKind::Unknown if source.port == Port::Metrics => {
+                Page::refusal(404, "this port serves /metrics and /health").into()
+            }
+            PageKind::Unknown => Page::refusal(404, "there is no such page; the API is under /v1").into(),
         };
         let keep = request.head.keep_alive() && source.link.may_persist();
         Reply::Now(page.to_bytes(&request.head, keep, self.clock.wall()), keep)
@@ -131,29 +109,10 @@ impl Pages {
         to(PageRequest::new(request, source, self.clock));
         Reply::Later
     }
-
-    /// What waits may be read like the rest of the status; changes are for those who may make them.
-    fn admission(&self, request: &Request, source: &Source<'_>) -> Admission {
-        let head: &Head = &request.head;
-        if head.path() == "/api/queue" && matches!(head.method(), "GET" | "HEAD") {
-            return Admission::Granted;
-        }
-        admin::admit(head, source.peer, self.live.snapshot().admin_token.as_ref())
-    }
-
-    fn metrics(&self, now: Moment) -> Page {
-        match self.overview.metrics(now) {
-            Ok(text) => Page::new(200, CONTENT_TYPE, text),
-            Err(error) => {
-                log::error!("the metrics cannot be written: {error}");
-                Page::refusal(500, "the metrics cannot be written")
-            }
-        }
-    }
 }
 
 fn asset(path: &str) -> Page {
-    match dashboard::asset(path) {
+    match assets::asset(path) {
         Some(asset) => Page::new(200, asset.content_type, asset.body)
             .with("content-security-policy", CONTENT_SECURITY_POLICY)
             .with("x-content-type-options", "nosniff")

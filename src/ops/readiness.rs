@@ -1,11 +1,10 @@
 //! Whether the sidecar can do its work: the upstream can be reached, the queue has room, tickets flow. What is wrong is
-//! told together with since when.
+//! said together with since when.
 
 use crate::clock::{Clock, Moment};
 use crate::config::LiveConfig;
 use crate::downstream::job::Destination;
 use crate::limiter::snapshot::Snapshot;
-use crate::ops::dashboard::{HealthView, ProblemView};
 use crate::ops::page::Page;
 use crate::ops::page_request::PageRequest;
 use crate::published::Published;
@@ -87,7 +86,7 @@ impl Readiness {
         (readiness, prober)
     }
 
-    /// Answers an page_request, after a probe where nothing recent speaks for the upstream.
+    /// Answers a question, after a probe where nothing recent speaks for the upstream.
     pub fn ask(&self, page_request: PageRequest) {
         if self.is_fresh() {
             return page_request.answer(&self.page());
@@ -99,13 +98,11 @@ impl Readiness {
         }
     }
 
-    /// The state as far as it is known, without waiting; has it refreshed when it is old.
-    #[must_use]
-    pub fn glance(&self) -> Ready {
+    /// Has what is known of the upstream refreshed when it is old, without waiting for it.
+    pub fn refresh(&self) {
         if !self.is_fresh() {
             let _ = self.asked.try_send(None);
         }
-        self.judge()
     }
 
     fn page(&self) -> Page {
@@ -119,7 +116,9 @@ impl Readiness {
         spoke.is_some_and(|at| now.since(at) < FRESH)
     }
 
-    fn judge(&self) -> Ready {
+    /// The state as far as it is known.
+    #[must_use]
+    pub fn judge(&self) -> Ready {
         let (now, snapshot) = (self.clock.now(), self.snapshot.read());
         let floor = f64::from(self.live.snapshot().floor_rpm());
         let probe = self.probe.lock().clone();
@@ -209,13 +208,6 @@ fn bucket_problem(snapshot: &Snapshot, floor: f64, now: Moment) -> Option<String
     })
 }
 
-impl From<&Ready> for HealthView {
-    fn from(ready: &Ready) -> HealthView {
-        let problem = |p: &Problem| ProblemView { check: p.check, since_seconds: p.since_seconds };
-        HealthView { ready: ready.ready, problems: ready.problems.iter().map(problem).collect() }
-    }
-}
-
 impl Ready {
     /// Whether the upstream answers.
     #[must_use]
@@ -224,14 +216,14 @@ impl Ready {
     }
 }
 
-/// The prober's end: one probe answers everybody who asked meanwhile.
+/// The prober's end: one probe answers all who asked meanwhile.
 pub struct Prober {
     questions: Receiver<Option<PageRequest>>,
 }
 
 impl Prober {
-    /// Probes when asked, until nobody can ask any more.
-    pub fn run(self, readiness: &std::sync::Weak<Readiness>) {
+    /// Probes when asked, until no question can come any more.
+    pub fn run(&self, readiness: &std::sync::Weak<Readiness>) {
         while let Ok(first) = self.questions.recv() {
             let Some(readiness) = readiness.upgrade() else { return };
             if !readiness.is_fresh() {

@@ -15,14 +15,14 @@ pub fn run(overview: &Overview, control: &Control, show: impl Fn(Arc<[u8]>), end
             recv(ticks) -> _ => {}
             recv(end) -> _ => return,
         }
-        overview.sample(overview.clock.now());
-        if overview.open.viewers() == 0 {
+        let now = overview.sources().clock.now();
+        overview.sample(now);
+        if overview.viewers() == 0 {
             continue;
         }
         // Built once for all viewers, and only when there is one.
         let waiting = control.waiting(WAITING_LISTED).unwrap_or_default();
-        let snapshot = overview.dashboard(&waiting, overview.clock.now());
-        let Ok(json) = serde_json::to_string(&snapshot) else { continue };
+        let Ok(json) = overview.dashboard(&waiting, now) else { continue };
         show(format!("event: snapshot\ndata: {json}\n\n").into_bytes().into());
     }
 }

@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::config;
 use crate::outcome::StatusLabel;
 use crate::telemetry::metric_names::OTHER;
-use crate::telemetry::record::Record;
+use crate::telemetry::record::Finished;
 
 use share::RecentShare;
 
@@ -56,7 +56,16 @@ pub struct Agents {
     by_name: HashMap<String, usize>,
 }
 
-/// Nobody of that name is configured.
+/// What an agent says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Beat {
+    /// Tasks that wait on its board.
+    pub pending: Option<u64>,
+    /// For how long its work has stood still.
+    pub stagnation: Option<Duration>,
+}
+
+/// No agent of that name is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownAgent;
 
@@ -114,31 +123,23 @@ impl Agents {
         }
     }
 
-    /// Takes a heartbeat: tasks that wait on the agent's board, and for how long its work has stood still.
-    ///
-    /// What a heartbeat does not say stays as it was.
+    /// Takes a heartbeat of the agent `name`. What it does not say stays as it was.
     ///
     /// # Errors
     /// When no agent of that name is configured.
-    pub fn beat(
-        &mut self,
-        name: &str,
-        pending: Option<u64>,
-        stagnation: Option<Duration>,
-        now: Moment,
-    ) -> Result<(), UnknownAgent> {
+    pub fn beat(&mut self, name: &str, beat: Beat, now: Moment) -> Result<(), UnknownAgent> {
         let index = *self.by_name.get(name).ok_or(UnknownAgent)?;
         let agent = &mut self.agents[index];
         agent.last_seen = Some(now);
-        agent.pending = pending.unwrap_or(agent.pending);
-        agent.stood = stagnation.map(|stood| (stood, now)).or(agent.stood);
+        agent.pending = beat.pending.unwrap_or(agent.pending);
+        agent.stood = beat.stagnation.map(|stood| (stood, now)).or(agent.stood);
         Ok(())
     }
 
-    /// Takes note of a finished request of the client `name`.
-    pub fn saw(&mut self, name: &str, record: &Record<'_>, now: Moment) {
-        let index = self.by_name.get(name).copied().unwrap_or(self.agents.len() - 1);
-        self.agents[index].saw(record, now);
+    /// Takes note of a finished request.
+    pub fn saw(&mut self, request: &Finished) {
+        let index = self.by_name.get(&*request.client).copied().unwrap_or(self.agents.len() - 1);
+        self.agents[index].saw(request);
     }
 
     /// Every configured agent in the configuration's order, then the rest as [`OTHER`].
@@ -175,26 +176,26 @@ impl Agent {
         self.spec.name == OTHER
     }
 
-    fn saw(&mut self, record: &Record<'_>, now: Moment) {
-        self.last_seen = Some(now);
+    fn saw(&mut self, request: &Finished) {
+        self.last_seen = self.last_seen.max(Some(request.at));
         self.requests = self.requests.saturating_add(1);
-        match record.outcome.meaning().label {
+        match request.label {
             // The client's own doing; it says nothing of how the agent is served.
             StatusLabel::Cancelled => {}
-            label => self.share.add(label == StatusLabel::RateLimited, now),
+            label => self.share.add(label == StatusLabel::RateLimited, request.at),
         }
-        if record.outcome.meaning().label == StatusLabel::Success {
-            let took = record.total.as_secs_f64();
+        if request.label == StatusLabel::Success {
+            let took = request.total.as_secs_f64();
             self.response_seconds =
                 Some(self.response_seconds.map_or(took, |old| old + RESPONSE_WEIGHT * (took - old)));
-            self.stood = Some((Duration::ZERO, now));
+            self.stood = Some((Duration::ZERO, request.at));
         }
     }
 
     fn view(&self, now: Moment) -> AgentView {
         let expected = !self.is_rest();
         let silent = now.since(self.last_seen.unwrap_or(self.since));
-        let stood = self.stood.map_or(0.0, |(stood, at)| (stood + now.since(at)).as_secs_f64());
+        let stood = self.stood.map_or(0.0, |(stood, at)| (stood.saturating_add(now.since(at))).as_secs_f64());
         AgentView {
             name: self.spec.name.clone(),
             label: self.spec.label.clone(),
@@ -215,6 +216,7 @@ impl Agent {
 mod tests {
     use super::*;
     use crate::outcome::Outcome;
+    use crate::telemetry::record::Record;
     use crate::telemetry::record::tests::answered;
 
     const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -235,6 +237,11 @@ mod tests {
         Record { outcome: Outcome::NoTicket, ..answered() }
     }
 
+    /// Has the agents see a finished request of the client `name`.
+    fn see(agents: &mut Agents, name: &str, record: &Record<'_>, now: Moment) {
+        agents.saw(&Finished { client: name.into(), ..Finished::new(record, now) });
+    }
+
     fn of(agents: &Agents, name: &str, now: Moment) -> AgentView {
         agents.view(now).into_iter().find(|view| view.name == name).unwrap()
     }
@@ -242,13 +249,13 @@ mod tests {
     #[test]
     fn an_agent_is_stale_after_one_and_a_half_intervals_of_silence() {
         let mut agents = agents();
-        agents.beat("researcher", None, None, at(100)).unwrap();
-        agents.saw("writer", &answered(), at(100));
+        agents.beat("researcher", Beat::default(), at(100)).unwrap();
+        see(&mut agents, "writer", &answered(), at(100));
         for name in ["researcher", "writer"] {
             assert_eq!(of(&agents, name, at(1000)).fresh, Some(true), "{name}");
             assert_eq!(of(&agents, name, at(1001)).fresh, Some(false), "{name}");
         }
-        agents.beat("writer", None, None, at(2000)).unwrap();
+        agents.beat("writer", Beat::default(), at(2000)).unwrap();
         assert_eq!(of(&agents, "writer", at(2001)).fresh, Some(true));
     }
 
@@ -263,10 +270,10 @@ mod tests {
     fn the_share_of_refusals_is_of_the_last_interval_and_hang_ups_do_not_count() {
         let mut agents = agents();
         for _ in 0..3 {
-            agents.saw("writer", &answered(), at(10));
+            see(&mut agents, "writer", &answered(), at(10));
         }
-        agents.saw("writer", &refused(), at(20));
-        agents.saw("writer", &Record { outcome: Outcome::ClientGone, ..answered() }, at(30));
+        see(&mut agents, "writer", &refused(), at(20));
+        see(&mut agents, "writer", &Record { outcome: Outcome::ClientGone, ..answered() }, at(30));
         let view = of(&agents, "writer", at(500));
         assert!((view.ratelimited_share - 0.25).abs() < 1e-9, "{view:?}");
         assert_eq!(view.requests, 5);
@@ -277,9 +284,9 @@ mod tests {
     fn response_time_follows_successes_and_ignores_refusals() {
         let mut agents = agents();
         let took = |secs| Record { total: Duration::from_secs(secs), ..answered() };
-        agents.saw("writer", &took(10), at(1));
-        agents.saw("writer", &took(20), at(2));
-        agents.saw("writer", &Record { total: Duration::from_secs(600), ..refused() }, at(3));
+        see(&mut agents, "writer", &took(10), at(1));
+        see(&mut agents, "writer", &took(20), at(2));
+        see(&mut agents, "writer", &Record { total: Duration::from_secs(600), ..refused() }, at(3));
         assert!((of(&agents, "writer", at(3)).response_seconds.unwrap() - 12.0).abs() < 1e-9);
         assert_eq!(of(&agents, "researcher", at(3)).response_seconds, None);
     }
@@ -287,19 +294,21 @@ mod tests {
     #[test]
     fn stagnation_grows_from_what_was_reported_until_work_moves_on() {
         let mut agents = agents();
-        agents.beat("writer", Some(4), Some(Duration::from_secs(50)), at(100)).unwrap();
+        agents
+            .beat("writer", Beat { pending: Some(4), stagnation: Some(Duration::from_secs(50)) }, at(100))
+            .unwrap();
         let view = of(&agents, "writer", at(130));
         assert_eq!((view.pending, view.stagnation_seconds), (Some(4), Some(80.0)));
-        agents.saw("writer", &answered(), at(140));
+        see(&mut agents, "writer", &answered(), at(140));
         assert_eq!(of(&agents, "writer", at(145)).stagnation_seconds, Some(5.0));
-        agents.beat("writer", None, None, at(150)).unwrap();
+        agents.beat("writer", Beat::default(), at(150)).unwrap();
         assert_eq!(of(&agents, "writer", at(150)).pending, Some(4));
     }
 
     #[test]
     fn work_may_have_stood_still_for_longer_than_the_sidecar_runs() {
         let mut agents = agents();
-        agents.beat("writer", None, Some(TEN_MINUTES), at(1)).unwrap();
+        agents.beat("writer", Beat { stagnation: Some(TEN_MINUTES), ..Beat::default() }, at(1)).unwrap();
         assert_eq!(of(&agents, "writer", at(2)).stagnation_seconds, Some(601.0));
     }
 
@@ -307,10 +316,10 @@ mod tests {
     fn strangers_are_one_row_without_expectations_and_send_no_heartbeat() {
         let mut agents = agents();
         for i in 0..3000 {
-            agents.saw(&format!("stranger-{i}"), &answered(), at(1));
+            see(&mut agents, &format!("stranger-{i}"), &answered(), at(1));
         }
-        assert_eq!(agents.beat("stranger-1", None, None, at(1)), Err(UnknownAgent));
-        assert_eq!(agents.beat(OTHER, None, None, at(1)), Err(UnknownAgent));
+        assert_eq!(agents.beat("stranger-1", Beat::default(), at(1)), Err(UnknownAgent));
+        assert_eq!(agents.beat(OTHER, Beat::default(), at(1)), Err(UnknownAgent));
         let view = agents.view(at(2));
         assert_eq!(view.len(), 3);
         let rest = &view[2];
@@ -320,12 +329,35 @@ mod tests {
     #[test]
     fn an_agent_that_stays_in_the_configuration_keeps_its_past() {
         let mut agents = agents();
-        agents.saw("writer", &answered(), at(1));
-        agents.saw("nobody", &answered(), at(1));
+        see(&mut agents, "writer", &answered(), at(1));
+        see(&mut agents, "nobody", &answered(), at(1));
         let new = config::Agent { label: "night".into(), ..spec("writer", Duration::from_secs(900)) };
         agents.reconfigure(&[spec("editor", TEN_MINUTES), new], at(2));
         let view = agents.view(at(2));
         let names: Vec<_> = view.iter().map(|v| (v.name.as_str(), v.label.as_str(), v.requests)).collect();
         assert_eq!(names, [("editor", "team", 0), ("writer", "night", 1), (OTHER, OTHER, 1)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_heartbeat_at_no_moment_makes_a_figure_that_is_not_finite(
+            beats in proptest::collection::vec((proptest::option::of(0..=u64::MAX), proptest::num::f64::ANY, 0..=u64::MAX), 1..8),
+            looked_at in 0..=u64::MAX,
+        ) {
+            let mut agents = agents();
+            for (pending, seconds, at) in beats {
+                let stagnation = Some(crate::clock::duration_from_secs_f64(seconds));
+                let at = Moment::from_nanos(at);
+                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                see(&mut agents, "writer", &answered(), at);
+                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                for now in [at, Moment::from_nanos(looked_at), Moment::NEVER] {
+                    for view in agents.view(now) {
+                        proptest::prop_assert!(view.stagnation_seconds.is_none_or(f64::is_finite), "{view:?}");
+                        proptest::prop_assert!(view.response_seconds.is_none_or(f64::is_finite), "{view:?}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,29 +1,27 @@
 //! The metrics: handles to count with, and the text that Prometheus scrapes.
 //!
 //! Counting touches atomics only: the child of every label combination is resolved once and kept in an array. What
-//! others know already (the limiter's snapshot, the process's figures) is not counted twice but set when it is scraped.
+//! others know already (the limiter's snapshot, the process's figures) is not counted twice but handed in when the text
+//! is made.
 
 mod build;
-mod scraped;
+mod family;
 mod upstream_errors;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus::{Error, Gauge, Histogram, IntCounter, Registry, TEXT_FORMAT, TextEncoder};
 
 use crate::outcome::{Outcome, StatusLabel};
 use crate::priority::Priority;
-use crate::telemetry::agents::AgentView;
 use crate::telemetry::metric_names as names;
-use crate::telemetry::process::ProcessFigures;
 use crate::telemetry::record::{Record, Route, UpstreamError};
 
 use build::Builder;
-use scraped::Scraped;
 use upstream_errors::UpstreamErrors;
 
-pub use scraped::Gauges;
+pub use family::{Family, Sample};
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -143,8 +141,8 @@ pub struct Metrics {
     reloads_failed: IntCounter,
     reload_success_at: Gauge,
     reload_successful: Gauge,
-    /// Locked while they are set and read together, so that two scrapes at once do not mix.
-    scraped: Mutex<Scraped>,
+    /// Raised by each thing that was counted.
+    changes: AtomicU64,
 }
 
 impl Metrics {
@@ -182,7 +180,7 @@ impl Metrics {
             reloads_failed: reloads.with_label_values(&["failure"]),
             reload_success_at: build.gauge(&names::CONFIG_LAST_SUCCESS)?,
             reload_successful: build.gauge(&names::CONFIG_LAST_SUCCESSFUL)?,
-            scraped: Mutex::new(Scraped::new(&build)?),
+            changes: AtomicU64::new(0),
             registry: build.finish(),
         };
         metrics.reload_success_at.set(config_read_at.as_secs_f64());
@@ -207,12 +205,14 @@ impl Metrics {
         if let Some(error) = record.upstream_error {
             self.upstream_errors[record.route.index()].of(error).inc();
         }
+        self.changed();
     }
 
     /// Counts an attempt that failed and is made again.
     pub fn retried(&self, route: Route, reason: RetryReason, error: UpstreamError) {
         self.retries[reason as usize].inc();
         self.upstream_errors[route.index()].of(error).inc();
+        self.changed();
     }
 
     /// Counts a reload of the configuration that took effect at `at` (time since the Unix epoch).
@@ -220,12 +220,14 @@ impl Metrics {
         self.reloads_ok.inc();
         self.reload_success_at.set(at.as_secs_f64());
         self.reload_successful.set(1.0);
+        self.changed();
     }
 
     /// Counts a reload that failed and changed nothing.
     pub fn reload_failed(&self) {
         self.reloads_failed.inc();
         self.reload_successful.set(0.0);
+        self.changed();
     }
 
     /// The sums that `/status` and the dashboard show.
@@ -250,21 +252,27 @@ impl Metrics {
         }
     }
 
-    /// The text that Prometheus reads, with the scraped figures set from what is handed in.
+    /// Differs from what it was when anything was counted since.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The text that Prometheus reads, with what others know.
     ///
     /// # Errors
     /// When the encoder fails, which a test shows it does not.
-    pub fn render(
-        &self,
-        gauges: &Gauges,
-        agents: &[AgentView],
-        process: &ProcessFigures,
-    ) -> Result<String, Error> {
-        let scraped = self.scraped.lock();
-        scraped.set(gauges);
-        scraped.set_agents(agents);
-        scraped.set_process(process);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn render(&self, known_elsewhere: Vec<Family>) -> Result<String, Error> {
+        let others = known_elsewhere.into_iter().filter(|family| !family.samples.is_empty());
+        let mut families = self.registry.gather();
+        families.extend(others.map(Family::into_proto));
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families)
+    }
+
+    /// Last of all: who sees the new figure finds what it stands for.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 

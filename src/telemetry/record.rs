@@ -1,9 +1,11 @@
 //! What is known of one proxied request when it has ended, handed once to the log, the metrics and the agents' view.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::limiter::snapshot::RetreatState;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, StatusLabel};
 use crate::priority::Priority;
 
 /// Whether a request drew on the NVIDIA quota.
@@ -51,7 +53,7 @@ pub enum UpstreamError {
     Status(u16),
     /// No connection: refused, unknown name, TLS.
     Connect,
-    /// It was silent for longer than `request_timeout`.
+    /// It was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     Timeout,
     /// Its answer broke off or was no HTTP.
     Broken,
@@ -85,7 +87,7 @@ pub struct Record<'a> {
     /// The `X-Request-Id` of the answer.
     pub request_id: &'a str,
     /// The client's name: its `X-Agent-Id`, the name of its token, a hash or an address; never the token itself.
-    pub client: &'a str,
+    pub client: &'a Arc<str>,
     /// Whether it drew on the quota.
     pub route: Route,
     /// The priority it came with, not the one that aging gave it.
@@ -121,7 +123,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The record of something that never became a request: it broke HTTP's rules or a bound of the front.
     #[must_use]
-    pub fn of_no_request(request_id: &'a str, client: &'a str, outcome: Outcome) -> Record<'a> {
+    pub fn of_no_request(request_id: &'a str, client: &'a Arc<str>, outcome: Outcome) -> Record<'a> {
         Record {
             request_id,
             client,
@@ -143,15 +145,40 @@ impl<'a> Record<'a> {
     }
 }
 
+/// What is kept of a finished request until the agents' view is next looked at.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The client's name.
+    pub client: Arc<str>,
+    /// What the client got.
+    pub label: StatusLabel,
+    /// From the request's last byte in to the answer's last byte out.
+    pub total: Duration,
+    /// When it ended.
+    pub at: Moment,
+}
+
+impl Finished {
+    /// What is kept of a request that ended at `at`.
+    #[must_use]
+    pub fn new(record: &Record<'_>, at: Moment) -> Finished {
+        let label = record.outcome.meaning().label;
+        Finished { client: record.client.clone(), label, total: record.total, at }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::sync::LazyLock;
+
+    static RESEARCHER: LazyLock<Arc<str>> = LazyLock::new(|| "researcher".into());
 
     /// A limited request that the upstream answered with 200 after 0.25 s in the queue and 1.5 s of work.
     pub(crate) fn answered() -> Record<'static> {
         Record {
             request_id: "req-1",
-            client: "researcher",
+            client: &RESEARCHER,
             route: Route::Limited,
             priority: Priority::High,
             model: Some("nvidia/deepseek-ai/deepseek-v4-pro"),

@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// How long a connection may rest in the pool: less than the 60 to 75 s after which servers close theirs.
 const MAX_IDLE: Duration = Duration::from_secs(50);
 
-/// How long connecting may take, TLS included; `request_timeout` where that is shorter.
+/// How long connecting may take, TLS included; `first_byte_timeout` where that is shorter.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The largest head of an answer: ureq takes it from one buffer.
@@ -50,7 +50,7 @@ impl std::error::Error for CaFileError {}
 ///
 /// `timeout_global`, `timeout_per_call` and `timeout_resolve` stay unset: each would start a thread for every request.
 pub fn agent(config: &Config, clock: Clock) -> Result<Agent, CaFileError> {
-    let silence = config.upstream.timeout;
+    let silence = config.upstream.first_byte_timeout.max(config.upstream.stream_idle_timeout);
     let idle = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
     let roots = match &config.upstream.ca_file {
         Some(path) => trusted(path).map_err(|problem| CaFileError { path: path.clone(), problem })?,
@@ -73,7 +73,7 @@ pub fn agent(config: &Config, clock: Clock) -> Result<Agent, CaFileError> {
         .max_idle_age(MAX_IDLE)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        .timeout_connect(Some(CONNECT.min(silence)))
+        .timeout_connect(Some(CONNECT.min(config.upstream.first_byte_timeout)))
         // The wait for the head, and each read of the body.
         .timeout_per_read(Some(silence))
         .timeout_per_write(Some(silence))

@@ -113,7 +113,8 @@ fn attach(socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
 fn check_time(clock: Clock) -> Result<(), ureq::Error> {
     RUNNING.with(|r| match r.borrow_mut().as_mut() {
         Some(running)
-            if running.traffic.sent_at.is_none() && running.not_after.is_some_and(|end| clock.now() > end) =>
+            if running.traffic.sent_at.is_none()
+                && running.not_after.is_some_and(|end| clock.now() > end) =>
         {
             running.traffic.place_ended = true;
             Err(ureq::Error::Io(io::ErrorKind::TimedOut.into()))

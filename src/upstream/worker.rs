@@ -269,10 +269,13 @@ impl Forwarder {
             Failure::Stale | Failure::Broken => {
                 (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
             }
-            Failure::ConnectTimeout | Failure::PlaceEnded => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
-            Failure::Timeout => {
-                (Outcome::UpstreamTimeout, "the upstream was silent for longer than request_timeout")
+            Failure::ConnectTimeout | Failure::PlaceEnded => {
+                (Outcome::UpstreamTimeout, "connecting to the upstream took too long")
             }
+            Failure::Timeout => (
+                Outcome::UpstreamTimeout,
+                "the upstream was silent for longer than first_byte_timeout or stream_idle_timeout allows",
+            ),
             Failure::Unsendable => {
                 (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded")
             }

@@ -58,8 +58,11 @@ class Dashboard(unittest.TestCase):
         """No error but the browser's own message for a call that was refused, and no request to anybody else."""
         for entry in browser.console():
             self.assertTrue(expected and re.search(expected, entry["message"]), entry)
+        self.assert_no_foreign_requests(browser, self.sidecar)
+
+    def assert_no_foreign_requests(self, browser, sidecar):
         for url in browser.requests():
-            self.assertTrue(url.startswith((self.sidecar.base + "/", "data:")), url)
+            self.assertTrue(url.startswith((sidecar.base + "/", "data:")), url)
 
     def test_numbers_move(self):
         browser = self.open()
@@ -193,6 +196,20 @@ class Dashboard(unittest.TestCase):
         browser.reload()
         until("they are drawn again at once", lambda: drawn() > before * 0.8, 3)
         self.assert_calm(browser)
+
+    def test_where_clients_have_tokens_the_figures_need_one_too(self):
+        sidecar = Sidecar(
+            upstream_url=self.nim.url, client_tokens={"planner": "the-planners-token"}, admin_token=TOKEN)
+        self.addCleanup(sidecar.stop)
+        browser = Browser(self.driver, "en-US")
+        self.addCleanup(browser.close)
+        browser.open(sidecar.base + "/")
+        until("it asks for a token", lambda: "Enter a client token" in browser.text("#health"))
+        self.assertEqual(browser.text("#effective"), "")
+        browser.type("#token", TOKEN)
+        browser.click("#token-form button[type=submit]")
+        until("the figures come", lambda: browser.text("#effective") == "40")
+        self.assert_no_foreign_requests(browser, sidecar)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ use crate::patience::{PATIENCE, now, until};
 use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
 use crate::wire;
+use nvidia_sidecar::config::ListenHost;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 #[test]
@@ -26,6 +28,19 @@ fn one_connection_carries_request_after_request() {
         assert_eq!(answer.head.field("connection").as_deref(), Some("keep-alive"));
     }
     assert_eq!(upstream.received().len(), 15);
+}
+
+#[test]
+fn localhost_answers_in_every_family_that_this_host_has() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.listen.host = ListenHost::Localhost);
+    let port = sidecar.address().port();
+    let loopbacks: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let there = loopbacks.into_iter().filter(|address| TcpListener::bind((*address, 0)).is_ok());
+    for address in there {
+        let answer = Client::connect((address, port).into()).send(Vec::from(ask("GET", "/health"))).answer();
+        assert_eq!(answer.status(), 200, "{address}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::ask::{ask, chat, model, models};
 use crate::client::{Client, End};
 use crate::patience::{now, until};
 use crate::process::{Place, Process};
-use crate::sidecar::{Sidecar, base};
+use crate::sidecar::{Sidecar, base, silence_of_at_most};
 use crate::upstream::{Held, REFUSAL, Upstream};
 use crate::wire::{self, json};
 use std::time::Duration;
@@ -149,7 +149,7 @@ fn early_hints_are_not_the_answer() {
 #[test]
 fn a_switch_of_protocols_that_nobody_asked_for_is_a_502() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_secs(2));
+    let sidecar = Sidecar::with(&upstream, |c| silence_of_at_most(c, Duration::from_secs(2)));
     upstream
         .answer_and_close(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n");
     sidecar.ask(chat("a").field("Upgrade", "x")).assert_error(502, "UpstreamError");
@@ -170,7 +170,7 @@ fn an_upstream_without_tls_behind_https_is_a_502() {
     let sidecar = Sidecar::with(&upstream, |c| {
         c.upstream.url = base(&upstream.url("").replace("http:", "https:"));
         c.upstream.max_attempts = 1;
-        c.upstream.timeout = Duration::from_millis(300);
+        silence_of_at_most(c, Duration::from_millis(300));
     });
     let answer = sidecar.ask(chat("a"));
     assert!(matches!(answer.status(), 502 | 504), "{}", answer.text());

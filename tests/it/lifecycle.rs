@@ -230,7 +230,7 @@ fn a_queue_bound_below_the_present_depth_is_refused_with_both_numbers() {
 fn a_full_window_outlives_a_kill() {
     let (upstream, place) = (Upstream::start(), Place::new());
     let state = place.file("window.state");
-    let more = format!("rate_rpm: 5\nbucket_capacity: 5\nstate_file: {}", state.display());
+    let more = format!("rate_rpm: 5\nbucket_capacity: 5\nurgent_reserve: 0\nstate_file: {}", state.display());
     let path = place.configure(&before(&upstream, &more));
     let mut process = Process::start(&path);
     let waiting: Vec<Client> = (0..8).map(|_| process.begin(chat("before"))).collect();
@@ -255,8 +255,10 @@ fn a_full_window_outlives_a_kill() {
 #[test]
 fn however_often_it_is_killed_in_a_burst_the_upstream_never_counts_too_many() {
     let (upstream, place) = (Upstream::start(), Place::new());
-    let more =
-        format!("rate_rpm: 6\nbucket_capacity: 6\nstate_file: {}", place.file("window.state").display());
+    let more = format!(
+        "rate_rpm: 6\nbucket_capacity: 6\nurgent_reserve: 0\nstate_file: {}",
+        place.file("window.state").display()
+    );
     let path = place.configure(&before(&upstream, &more));
     for round in 1..=4 {
         let mut process = Process::start(&path);

@@ -11,10 +11,12 @@ mod upstream;
 mod wire;
 
 mod connections;
+mod contract;
 mod dashboard;
 mod edges;
 mod floors;
 mod forwarding;
+mod front_door;
 mod hangups;
 mod lifecycle;
 mod operator;

@@ -217,6 +217,19 @@ fn the_queue_lists_what_waits_in_order_and_an_operator_removes_by_id() {
     sidecar.wait_for_queue(1);
 }
 
+#[test]
+fn pollers_of_the_queue_keep_no_operator_out() {
+    let (_upstream, sidecar, _slot, _first) = jammed(|_| {});
+    let _waiting = sidecar.queue(chat("waits"), 1);
+    let mut pollers: Vec<Client> = (0..400).map(|_| sidecar.begin(page("/api/queue"))).collect();
+    assert_eq!(sidecar.ask(local("POST", "/api/admin/reset")).status(), 200);
+    let answers: Vec<u16> = pollers.iter_mut().map(|poller| poller.answer().status()).collect();
+    assert!(
+        answers.contains(&200) && answers.iter().all(|status| matches!(status, 200 | 503)),
+        "{answers:?}"
+    );
+}
+
 // ---- admin ----
 
 #[test]
@@ -373,7 +386,8 @@ fn client_tokens_open_the_proxy_name_the_client_and_go_no_further() {
     assert_eq!(sidecar.ask(asked).status(), 200);
     assert_eq!(upstream.received()[0].field("authorization"), None);
     until("the request counts as hers", || {
-        let agent = &sidecar.status()["agents"][0];
+        let status = ask("GET", "/status").field("Authorization", "Bearer token-of-alice");
+        let agent = &sidecar.ask(status).json()["agents"][0];
         (agent["name"] == "alice" && agent["requests"] == 1).then_some(())
     });
 }
@@ -458,6 +472,24 @@ fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_
     assert_eq!(sidecar.ask(ask("GET", "/api/agents/slow/heartbeat")).status(), 405);
     let foreign = ask("POST", "/api/agents/slow/heartbeat").field("Origin", "https://evil.example");
     assert_eq!(sidecar.ask(foreign).status(), 403);
+}
+
+#[test]
+fn absurd_figures_in_a_heartbeat_hurt_no_page() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.agents = vec![agent("wild", Duration::from_secs(600))]);
+    let mut viewer = viewer(&sidecar);
+    for body in [
+        r#"{"stagnation_seconds": 18446744073709549568}"#,
+        r#"{"stagnation_seconds": 1.7976931348623157e308}"#,
+        r#"{"stagnation_seconds": 0.0000000000000000000001}"#,
+        r#"{"pending": 18446744073709551615}"#,
+    ] {
+        assert_eq!(sidecar.ask(ask("POST", "/api/agents/wild/heartbeat").body(body)).status(), 204, "{body}");
+        assert_eq!(sidecar.ask(page("/status")).status(), 200, "{body}");
+        assert!(scrape(&sidecar).contains("agent_workboard_pending"), "{body}");
+        let _ = snapshot(&mut viewer);
+    }
 }
 
 // ---- metrics ----

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// How long anything that must happen may take on a busy machine. A test that waits as long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
 

@@ -2,7 +2,7 @@
 
 use crate::ask::{Ask, ask, chat, model, models};
 use crate::patience::now;
-use crate::sidecar::{Sidecar, base};
+use crate::sidecar::{Sidecar, base, silence_of_at_most};
 use crate::upstream::{REFUSAL, Upstream};
 use crate::wire::{self, json};
 use std::net::TcpListener;
@@ -185,7 +185,7 @@ fn an_upstream_that_comes_up_between_two_attempts_answers() {
 #[test]
 fn a_silent_upstream_is_a_504_and_is_left() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(200));
+    let sidecar = Sidecar::with(&upstream, |c| silence_of_at_most(c, Duration::from_millis(200)));
     for request in [chat("silence"), models()] {
         let silence = upstream.hold();
         let began = now();
@@ -199,7 +199,7 @@ fn a_silent_upstream_is_a_504_and_is_left() {
 #[test]
 fn an_upstream_that_stops_in_the_middle_of_its_head_is_a_504() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(200));
+    let sidecar = Sidecar::with(&upstream, |c| silence_of_at_most(c, Duration::from_millis(200)));
     let half = upstream.hold();
     half.send("HTTP/1.1 200 OK\r\nContent-Ty");
     sidecar.ask(chat("half")).assert_error(504, "UpstreamTimeout");

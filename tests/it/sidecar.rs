@@ -120,8 +120,15 @@ pub(crate) fn base(url: &str) -> BaseUrl {
     BaseUrl::parse(url).expect("a base URL")
 }
 
+/// The longest silence of the upstream, before its head and between two pieces.
+pub(crate) fn silence_of_at_most(config: &mut Config, silence: Duration) {
+    config.upstream.first_byte_timeout = silence;
+    config.upstream.stream_idle_timeout = silence;
+}
+
 /// Tickets: so many now, and the next one far away.
 pub(crate) fn scarce(config: &mut Config, tickets: u32) {
     config.limiter.rate_rpm = tickets;
+    config.limiter.urgent_reserve = 0;
     config.limiter.bucket_capacity = tickets;
 }

@@ -2,7 +2,7 @@
 
 use crate::ask::{ask, chat, models};
 use crate::client::End;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Sidecar, silence_of_at_most};
 use crate::upstream::{REFUSAL, Upstream};
 use crate::wire::{self, LAST_CHUNK, SSE_HEAD};
 use std::time::Duration;
@@ -124,9 +124,9 @@ fn an_http_10_client_sees_a_reset_when_the_stream_breaks_off() {
 }
 
 #[test]
-fn a_stream_that_falls_silent_is_cut_after_request_timeout() {
+fn a_stream_that_falls_silent_is_cut() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(200));
+    let sidecar = Sidecar::with(&upstream, |c| silence_of_at_most(c, Duration::from_millis(200)));
     let stream = upstream.hold();
     let mut client = sidecar.begin(chat("a"));
     stream.send(SSE_HEAD);
@@ -137,9 +137,9 @@ fn a_stream_that_falls_silent_is_cut_after_request_timeout() {
 }
 
 #[test]
-fn a_stream_may_last_longer_than_request_timeout_as_long_as_it_speaks() {
+fn a_stream_may_last_as_long_as_it_speaks() {
     let upstream = Upstream::start();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.timeout = Duration::from_millis(1500));
+    let sidecar = Sidecar::with(&upstream, |c| silence_of_at_most(c, Duration::from_millis(1500)));
     let stream = upstream.hold();
     let mut client = sidecar.begin(chat("a"));
     stream.request();

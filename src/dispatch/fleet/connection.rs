@@ -3,8 +3,8 @@
 use super::protocol::{self, Answer, Request};
 use crate::config::Secret;
 use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind, TlsCertificates, cmd,
+    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisError, RedisResult, ServerErrorKind, TlsCertificates, cmd,
 };
 use std::fmt;
 use std::fs;
@@ -47,12 +47,18 @@ impl From<RedisError> for Unavailable {
     fn from(error: RedisError) -> Unavailable {
         Unavailable(match error.kind() {
             ErrorKind::AuthenticationFailed => {
-                format!("Redis refuses the user or the password ({error}); see redis_user and redis_password_file")
+                format!(
+                    "Redis refuses the user or the password ({error}); see redis_user and redis_password_file"
+                )
             }
             ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                format!("Redis' ACL does not allow what the fleet needs ({error}); docs/OPERATIONS.md has the line")
+                format!(
+                    "Redis' ACL does not allow what the fleet needs ({error}); docs/OPERATIONS.md has the line"
+                )
             }
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => "this Redis is a replica and takes no writes".into(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                "this Redis is a replica and takes no writes".into()
+            }
             _ if error.code() == Some("OOM") => {
                 format!("Redis has no memory left ({error}); raise maxmemory")
             }
@@ -121,7 +127,8 @@ impl Link {
                 .query(&mut self.connection),
             other => other,
         };
-        serde_json::from_str(&answer?).map_err(|error| Unavailable(format!("an answer that is not understood: {error}")))
+        serde_json::from_str(&answer?)
+            .map_err(|error| Unavailable(format!("an answer that is not understood: {error}")))
     }
 }
 
@@ -151,13 +158,16 @@ impl Server {
 
     fn certificates(&self) -> Result<Option<TlsCertificates>, Unavailable> {
         let Some(path) = &self.ca_file else { return Ok(None) };
-        let root = fs::read(path).map_err(|error| Unavailable(format!("redis_ca_file {}: {error}", path.display())))?;
+        let root = fs::read(path)
+            .map_err(|error| Unavailable(format!("redis_ca_file {}: {error}", path.display())))?;
         Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root) }))
     }
 
     fn connect(&self, info: ConnectionInfo) -> Result<Connection, Unavailable> {
         let client = match (info.addr(), self.certificates()?) {
-            (ConnectionAddr::TcpTls { .. }, Some(certificates)) => Client::build_with_tls(info, certificates)?,
+            (ConnectionAddr::TcpTls { .. }, Some(certificates)) => {
+                Client::build_with_tls(info, certificates)?
+            }
             _ => Client::open(info)?,
         };
         let connection = client.get_connection_with_timeout(TIMEOUT)?;
@@ -178,7 +188,12 @@ impl Server {
         Err(last)
     }
 
-    fn ask_sentinel(&self, sentinel: &str, master: &str, like: &ConnectionAddr) -> Result<ConnectionAddr, Unavailable> {
+    fn ask_sentinel(
+        &self,
+        sentinel: &str,
+        master: &str,
+        like: &ConnectionAddr,
+    ) -> Result<ConnectionAddr, Unavailable> {
         let (host, port) = sentinel
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
@@ -189,7 +204,8 @@ impl Server {
         let mut connection = self.connect(info.set_redis_settings(entry))?;
         let found: Option<(String, u16)> =
             cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).query(&mut connection)?;
-        let (host, port) = found.ok_or_else(|| Unavailable(format!("it does not know redis_master {master:?}")))?;
+        let (host, port) =
+            found.ok_or_else(|| Unavailable(format!("it does not know redis_master {master:?}")))?;
         Ok(at(like, &host, port))
     }
 }
@@ -207,10 +223,15 @@ fn at(like: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr {
 
 /// The server's run and its history: a restart changes the first, a promotion or a demotion the second.
 fn identity(connection: &mut Connection) -> Result<String, Unavailable> {
-    let mut info = |section: &str| -> RedisResult<String> { String::from_redis_value(cmd("INFO").arg(section).query(connection)?).map_err(Into::into) };
+    let mut info = |section: &str| -> RedisResult<String> {
+        String::from_redis_value(cmd("INFO").arg(section).query(connection)?).map_err(Into::into)
+    };
     let text = info("server")? + &info("replication")?;
     let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+            .unwrap_or_default()
     };
     if field("role") != "master" {
         return Err(Unavailable("this Redis is a replica and takes no writes".into()));

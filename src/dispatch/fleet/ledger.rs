@@ -29,7 +29,13 @@ pub struct Ledger {
 impl Ledger {
     /// A place was granted by Redis, or taken out of this sidecar's own share (`untold`).
     pub fn granted(&mut self, id: String, valid_until: Moment, untold: bool) {
-        self.entries.push_back(Entry { id, draws: vec![super::protocol::KEY_QUOTA], valid_until, sent_at: None, untold });
+        self.entries.push_back(Entry {
+            id,
+            draws: vec![super::protocol::KEY_QUOTA],
+            valid_until,
+            sent_at: None,
+            untold,
+        });
     }
 
     /// The request of a place was sent. One that came too late, after its place ended, counts anew.

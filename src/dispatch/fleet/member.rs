@@ -9,14 +9,12 @@
 //! it may, once everything that the fleet granted before has left the window: the others have kept that share free since.
 
 use super::ledger::Ledger;
-use super::protocol::{Answer, ClaimOf, Op, Peer, Quota, Request, State, Tell, client_hash};
+use super::protocol::{Answer, ClaimOf, Op, Peer, Quota, Request, SILENCE, State, Tell, client_hash};
 use super::timeline::{Timeline, millis};
 use crate::clock::Moment;
 use crate::limiter::shared::{Claim, Grant, Sight, Standing};
 use std::time::Duration;
 
-/// A sidecar that is not heard for so long is away: for itself, and for the others.
-pub const SILENCE: Duration = Duration::from_secs(3);
 /// A grant may be used for so long, where the window is not shorter than a minute.
 const VALIDITY: Duration = Duration::from_secs(10);
 /// One that went without a word is forgotten, and its share with it.
@@ -244,13 +242,8 @@ impl Member {
         let tell = self.told != self.generation && self.generation > 0 && op != Op::Listen;
         let roster = now >= self.roster_due;
         self.call += 1;
-        self.asked = Some(Asked {
-            at: now,
-            op,
-            claim: claim.clone(),
-            sent: self.ledger.sent_untold(),
-            told: tell,
-        });
+        self.asked =
+            Some(Asked { at: now, op, claim: claim.clone(), sent: self.ledger.sent_untold(), told: tell });
         let cap = match self.line.cap(now) {
             0 if self.answered == 0 => self.first_cap,
             cap => cap,
@@ -378,7 +371,13 @@ impl Member {
         let share = self.terms.share.min(self.terms.limit) as usize;
         let claim = self.claim.take_if(|_| self.ledger.len() < share)?;
         self.shares += 1;
-        let id = format!("{}.s{}|{}|{}", self.generation, self.shares, client_hash(&claim.client), self.identity.name);
+        let id = format!(
+            "{}.s{}|{}|{}",
+            self.generation,
+            self.shares,
+            client_hash(&claim.client),
+            self.identity.name
+        );
         let valid_until = now + self.terms.validity();
         self.ledger.granted(id.clone(), valid_until, true);
         Some(Grant { id: id.into(), valid_until, urgent: false })

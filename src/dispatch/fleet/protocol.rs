@@ -3,10 +3,15 @@
 //! Times are whole milliseconds. Ages are rounded down and waits up, so that a place never counts from before its time.
 
 use ring::digest;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The script; its head states what it holds to.
 pub const SCRIPT: &str = include_str!("take.lua");
+
+/// A sidecar that is not heard for so long is away: for itself, and for the others.
+pub const SILENCE: Duration = Duration::from_secs(3);
 
 /// The number of the key's own window among the quotas of a request, as Lua counts.
 pub const KEY_QUOTA: usize = 1;
@@ -218,11 +223,21 @@ pub struct Peer {
     pub about: Option<String>,
 }
 
+impl Peer {
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.left && self.silent <= i64::try_from(SILENCE.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
 /// The keys of one fleet, with one hash tag: a hash of the upstream and the key that they share.
 #[must_use]
 pub fn keys(upstream_host: &str, api_key: &str) -> Vec<String> {
     let tag = digest(&[upstream_host.as_bytes(), b"\n", api_key.as_bytes()]);
-    ["meta", "replicas", "claims", "served", "key"].map(|key| format!("nvidia-sidecar:{{{tag}}}:{key}")).into()
+    ["meta", "replicas", "claims", "served", "key"]
+        .map(|key| format!("nvidia-sidecar:{{{tag}}}:{key}"))
+        .into()
 }
 
 /// A short name for a client, which is nobody's business in Redis.

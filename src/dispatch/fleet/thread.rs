@@ -45,6 +45,14 @@ pub struct FleetView {
     pub listed: Option<Moment>,
 }
 
+impl FleetView {
+    /// How many sidecars were heard when they were last listed.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.replicas.iter().filter(|peer| peer.is_live()).count()
+    }
+}
+
 /// What the thread is made of.
 pub struct Parts {
     /// The running configuration: another upstream key is another fleet.
@@ -291,7 +299,9 @@ fn tell(from: Standing, to: Standing) {
             "the fleet gathers what was sent in the last window, since Redis cannot vouch for it; limited requests wait"
         ),
         Standing::Away => log::error!("Redis does not answer: no limited request is sent until it does"),
-        Standing::Sharing => log::error!("Redis does not answer: this sidecar sends its own share of the rate"),
+        Standing::Sharing => {
+            log::error!("Redis does not answer: this sidecar sends its own share of the rate")
+        }
         Standing::OtherVersion => log::error!(
             "the fleet's keys in Redis were written by another version with another layout: no limited request is sent until its sidecars are gone"
         ),

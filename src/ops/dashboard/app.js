@@ -4,7 +4,8 @@
 
 import { t, number, percent, span, bytes, clock, switchLanguage, writeTexts } from './texts.js';
 import { Chart } from './charts.js';
-import { startSettings, firstLoad, repeat } from './settings.js';
+import { startSettings, firstLoad, repeat, authorization } from './settings.js';
+import { read } from './stream.js';
 
 const SILENCE_MS = 5_000;
 const RECONNECT_MS = 3_000;
@@ -210,7 +211,8 @@ const point = values => Object.fromEntries(state.columns.map((name, i) => [name,
 
 async function loadHistory() {
   try {
-    const response = await fetch('dashboard/history', { cache: 'no-store' });
+    const response = await fetch('dashboard/history', { headers: authorization(), cache: 'no-store' });
+    if (!response.ok) return;
     const history = await response.json();
     state.step = history.step_seconds;
     state.columns = history.columns;
@@ -236,38 +238,52 @@ function drawFigures() {
   for (const draw of [drawHead, drawTiles, drawQueue, drawWaiting, drawAgents]) draw(state.snapshot);
 }
 
-let stream = null;
+let closeStream = () => {};
 let again = 0;
+/** The stream is open; why it was refused, as a status, or 0. */
+let open = false;
+let refused = 0;
 
 function connect() {
   clearTimeout(again);
-  stream?.close();
-  stream = new EventSource('dashboard/stream');
-  state.opened = performance.now();
-  stream.addEventListener('open', loadHistory);
-  stream.addEventListener('snapshot', event => {
-    const first = !state.snapshot;
-    state.snapshot = JSON.parse(event.data);
-    state.heard = performance.now();
-    drawFigures();
-    if (addPoint(state.snapshot.point) || first) drawCharts();
-    drawVeil();
-    if (first) firstLoad(state.snapshot.admin_token_required);
-  });
-  stream.addEventListener('error', () => {
-    // The browser reconnects by itself, except after an answer that is no stream, as a 503 while the server drains.
-    if (stream.readyState === EventSource.CLOSED) again = setTimeout(connect, RECONNECT_MS);
+  closeStream();
+  open = false;
+  closeStream = read('dashboard/stream', authorization(), {
+    opened() {
+      open = true;
+      refused = 0;
+      state.opened = performance.now();
+      loadHistory();
+    },
+    event(data) {
+      const first = !state.snapshot;
+      state.snapshot = JSON.parse(data);
+      state.heard = performance.now();
+      drawFigures();
+      if (addPoint(state.snapshot.point) || first) drawCharts();
+      drawVeil();
+      if (first) firstLoad(state.snapshot.admin_token_required);
+    },
+    ended(status) {
+      open = false;
+      refused = status;
+      drawVeil();
+      // A wrong token stays wrong until another is given.
+      if (status !== 401 && status !== 403) again = setTimeout(connect, RECONNECT_MS);
+    },
   });
 }
 
 function drawVeil() {
   const now = performance.now();
   const silent = now - (state.heard || state.started) > SILENCE_MS;
-  by('veil').hidden = !silent;
-  by('main').inert = silent;
-  if (!silent) return;
+  const locked = refused === 401 || refused === 403;
+  by('veil').hidden = !silent || locked;
+  by('main').inert = silent && !locked;
+  if (locked) tone('health', refused === 401 ? t().needTokenToSee : t().wrongToken, 'warn');
+  if (!silent || locked) return;
   text('veil-note', state.snapshot ? t().lastData(clock(state.snapshot.at, true)) : t().noDataYet);
-  if (stream.readyState === EventSource.OPEN && now - Math.max(state.heard, state.opened) > DEAD_MS) connect();
+  if (open && now - Math.max(state.heard, state.opened) > DEAD_MS) connect();
 }
 
 function drawAll() {
@@ -284,6 +300,6 @@ for (const button of rangeButtons) {
 }
 setRange(HOUR);
 drawAll();
-startSettings();
+startSettings(connect);
 connect();
 setInterval(drawVeil, 500);

@@ -36,9 +36,11 @@ function say(tone, text) {
 /** Says the last result again, in the language of now. */
 export const repeat = () => said?.();
 
+/** The fields that show who is asking. */
+export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
+
 async function ask(method, body) {
-  const headers = { Accept: 'application/json' };
-  if (token()) headers.Authorization = `Bearer ${token()}`;
+  const headers = { Accept: 'application/json', ...authorization() };
   if (body) headers['Content-Type'] = 'application/json';
   let response;
   try {
@@ -103,13 +105,14 @@ async function save(event) {
   return FIELDS.every(key => key in config) ? fill(config) : load();
 }
 
-/** Wires the forms. */
-export function startSettings() {
+/** Wires the forms. `reconnect` is called when another token is given. */
+export function startSettings(reconnect) {
   by('settings-form').addEventListener('submit', save);
   by('reload').addEventListener('click', async () => { if (await load()) say('', null); });
   by('token-form').addEventListener('submit', async event => {
     event.preventDefault();
     keep(by('token').value.trim());
+    reconnect();
     if (await load()) say('', null);
   });
   by('forget').addEventListener('click', () => {

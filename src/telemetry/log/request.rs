@@ -15,7 +15,7 @@ pub fn log_record(record: &Record<'_>) {
         target: TARGET,
         meaning.level,
         request_id = record.request_id,
-        agent = record.client,
+        agent = &**record.client,
         priority = record.priority.as_str(),
         provider = record.route.provider(),
         model = record.model,

@@ -1,9 +1,7 @@
 //! Makes and registers metrics from their definitions, so that no name, help text or bucket stands anywhere else.
 
 use prometheus::core::Collector;
-use prometheus::{
-    Counter, Error, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-};
+use prometheus::{Error, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use crate::telemetry::metric_names::{Def, Kind};
 
@@ -18,14 +16,6 @@ impl Builder {
 
     pub(super) fn finish(self) -> Registry {
         self.registry
-    }
-
-    pub(super) fn counter(&self, def: &Def) -> Result<IntCounter, Error> {
-        self.register(IntCounter::with_opts(opts(def))?)
-    }
-
-    pub(super) fn float_counter(&self, def: &Def) -> Result<Counter, Error> {
-        self.register(Counter::with_opts(opts(def))?)
     }
 
     pub(super) fn counters(&self, def: &Def) -> Result<IntCounterVec, Error> {

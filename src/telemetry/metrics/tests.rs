@@ -1,35 +1,19 @@
 //! What an operator relies on when reading the metrics.
 
 use super::*;
-use crate::clock::Moment;
-use crate::config;
-use crate::telemetry::agents::Agents;
 use crate::telemetry::record;
 
 fn metrics() -> Metrics {
     Metrics::new("1.2.3", Duration::from_secs(1_700_000_000)).unwrap()
 }
 
-fn render(metrics: &Metrics, gauges: &Gauges, agents: &[AgentView]) -> String {
-    metrics.render(gauges, agents, &ProcessFigures::default()).unwrap()
-}
-
 fn text(metrics: &Metrics) -> String {
-    render(metrics, &Gauges::default(), &[])
-}
-
-fn agents() -> Agents {
-    let spec = |name: &str| config::Agent {
-        name: name.into(),
-        label: "team".into(),
-        heartbeat: Duration::from_secs(600),
-    };
-    Agents::new(&[spec("researcher"), spec("writer")], Moment::ZERO)
+    metrics.render(Vec::new()).unwrap()
 }
 
 #[test]
-fn every_defined_metric_is_there_from_the_start() {
-    let text = render(&metrics(), &Gauges::default(), &agents().view(Moment::ZERO));
+fn every_metric_that_is_counted_here_is_there_from_the_start() {
+    let text = text(&metrics());
     for def in names::ALL {
         let header = format!("# TYPE {} {}\n", def.name, def.kind.as_str());
         assert!(text.contains(&header), "{} is missing", def.name);
@@ -40,6 +24,40 @@ fn every_defined_metric_is_there_from_the_start() {
             "{line} has no definition"
         );
     }
+}
+
+#[test]
+fn what_others_know_stands_in_its_place_with_its_labels_in_order() {
+    let def = |name| names::Def::gauge(name, &["name", "label"], "Of others.");
+    let known = vec![
+        Family { def: def("zebra"), samples: vec![Sample::labelled(["a\"b", "team"], 2.0)] },
+        Family { def: def("aardvark"), samples: vec![Sample::labelled(["x", "y"], 1.5)] },
+        Family { def: def("valueless"), samples: Vec::new() },
+    ];
+    let text = metrics().render(known).unwrap();
+    assert!(text.starts_with(
+        "# HELP aardvark Of others.\n# TYPE aardvark gauge\naardvark{label=\"y\",name=\"x\"} 1.5\n"
+    ));
+    assert!(text.ends_with("zebra{label=\"team\",name=\"a\\\"b\"} 2\n"), "{text}");
+    assert!(!text.contains("valueless"));
+}
+
+#[test]
+fn each_thing_that_is_counted_changes_the_stamp() {
+    let metrics = metrics();
+    let mut seen = metrics.changes();
+    let mut changed = |what: &str| {
+        assert_ne!(metrics.changes(), seen, "{what}");
+        seen = metrics.changes();
+    };
+    metrics.observe(&record::tests::answered());
+    changed("a finished request");
+    metrics.retried(Route::Limited, RetryReason::Connect, UpstreamError::Connect);
+    changed("a retry");
+    metrics.reload_failed();
+    changed("a reload that failed");
+    metrics.reloaded(Duration::ZERO);
+    changed("a reload");
 }
 
 #[test]
@@ -96,21 +114,10 @@ fn a_request_that_was_never_sent_is_a_drop_and_no_queue_latency() {
 }
 
 #[test]
-fn health_recovers_and_outside_totals_never_fall() {
-    let metrics = metrics();
-    let sick = Gauges { retreats_total: 3, ..Gauges::default() };
-    assert!(render(&metrics, &sick, &[]).contains("sidecar_health_status 0\n"));
-    let well = Gauges { healthy: true, retreats_total: 2, ..Gauges::default() };
-    let text = render(&metrics, &well, &[]);
-    assert!(text.contains("sidecar_health_status 1\n") && text.contains("sidecar_retreats_total 3\n"));
-}
-
-#[test]
 fn series_stay_bounded_whatever_clients_and_upstreams_send() {
     let metrics = metrics();
-    let mut agents = agents();
     for i in 0..3000_u16 {
-        let name = format!("agent-{i}");
+        let name = format!("agent-{i}").into();
         let model = format!("nvidia/model-{i}");
         let record = Record {
             client: &name,
@@ -120,22 +127,11 @@ fn series_stay_bounded_whatever_clients_and_upstreams_send() {
             ..record::tests::answered()
         };
         metrics.observe(&record);
-        agents.saw(record.client, &record, Moment::ZERO);
     }
-    let text = render(&metrics, &Gauges::default(), &agents.view(Moment::ZERO));
+    let text = text(&metrics);
     assert!(!text.contains("agent-1") && !text.contains("model-1"));
-    assert!(text.contains("agent_429_error_rate{agent_label=\"other\",agent_name=\"other\"}"));
     assert!(text.contains("sidecar_upstream_errors_total{provider=\"nvidia\",status_code=\"other\"} 2800\n"));
     assert!(text.lines().count() < 800, "{} lines", text.lines().count());
-}
-
-#[test]
-fn an_agent_that_leaves_the_configuration_leaves_the_metrics() {
-    let metrics = metrics();
-    let mut agents = agents();
-    assert!(render(&metrics, &Gauges::default(), &agents.view(Moment::ZERO)).contains("writer"));
-    agents.reconfigure(&[], Moment::ZERO);
-    assert!(!render(&metrics, &Gauges::default(), &agents.view(Moment::ZERO)).contains("writer"));
 }
 
 #[test]
