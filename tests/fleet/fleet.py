@@ -1,12 +1,14 @@
 """A fleet under test: Redis as a process, an upstream that notes when each request came, sidecars, and clients that keep them busy."""
 
 import bisect
+import functools
 import http.client
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -44,13 +46,9 @@ class Redis:
         environment = dict(os.environ)
         if self.clock:
             self.set_clock(0)
-            # The monotonic clock stays true, as it does when an administrator sets the time.
-            environment.update(
-                LD_PRELOAD=faketime_library(), FAKETIME_TIMESTAMP_FILE=str(self.directory / "clock"),
-                FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1",
-            )
+            environment.update(LD_PRELOAD=str(clock_library()), CLOCK_OFFSET_FILE=str(self.directory / "clock"))
         self.process = subprocess.Popen(
-            [str(a) for a in [*arguments, *self.options]], stdout=subprocess.DEVNULL, env=environment
+            [str(a) for a in [*arguments, *self.options]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
         )
         until("Redis answers", lambda: self.cli("ping", check=False).strip() == "PONG")
         if self.acl:
@@ -58,9 +56,9 @@ class Redis:
 
     def set_clock(self, seconds):
         """Moves its wall clock by so much against the true time."""
-        beside = self.directory / "clock.new"
-        beside.write_text(f"{seconds:+d}\n")
-        beside.rename(self.directory / "clock")
+        # In place: the server has mapped the file.
+        with open(self.directory / "clock", "r+b" if (self.directory / "clock").exists() else "wb") as file:
+            file.write(struct.pack("=i", seconds))
 
     def cli(self, *words, check=True):
         done = subprocess.run(
@@ -84,10 +82,13 @@ class Redis:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def faketime_library():
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    assert found, "libfaketime is missing (Debian: faketime)"
-    return str(found[0])
+@functools.cache
+def clock_library():
+    """The preloaded clock, built once."""
+    built = Path(tempfile.mkdtemp(prefix="fleet-clock-")) / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, source], check=True)
+    return built
 
 
 class Upstream:

@@ -329,7 +329,8 @@ impl Member {
             self.told = self.generation;
             self.file = None;
         }
-        if let Some(roster) = answer.roster {
+        // What was known before writes were lost is told first.
+        if let Some(roster) = answer.roster.filter(|_| self.told == self.generation) {
             self.roster = roster;
             self.roster_at = Some(asked.at);
             self.roster_due = now + HEARTBEAT;
