@@ -70,7 +70,7 @@ sockets='nvidia-sidecar.socket nvidia-sidecar-metrics.socket'
 bridge_unit=nvidia-sidecar-alert-bridge.service
 bridge_state=$root/var/lib/nvidia-sidecar-alert-bridge
 bridge_command=$units/$bridge_unit.d/command.conf
-# One line a unit that was installed: its hash and its name. What differs from it is somebody else's work.
+# One line a unit that was installed: its hash and its name. A unit that differs from it was written or edited by others.
 written=$documents/units.sha256
 changed=''
 
@@ -92,7 +92,7 @@ control() {
     [ -n "$root" ] || act "systemctl $*" systemctl "$@"
 }
 
-# systemctl itself is content with one of several.
+# systemctl itself succeeds when one of several is.
 all_are() { # is-active|is-enabled unit...
     question=$1
     shift

@@ -12,7 +12,7 @@ use crate::downstream::source::Port;
 use crate::front::event_loop::{EventLoop, LoopCommand, LoopHandle};
 use crate::front::intake::{Intake, IntakeParts};
 use crate::front::listen::{self, InheritedListeners};
-use crate::lifecycle::{self, Threads};
+use crate::lifecycle::{self, Stopping, Threads};
 use crate::limiter::gate::Gate;
 use crate::ops::admin_thread::AdminThread;
 use crate::ops::admission::Admission;
@@ -26,7 +26,8 @@ use crate::published::Published;
 use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent::{self, AgentSettings};
+use crate::upstream::trust::CaFileError;
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
@@ -61,8 +62,8 @@ pub struct Sidecar {
     fronts: Threads,
     /// All other threads.
     threads: Threads,
-    draining: Arc<AtomicBool>,
-    /// The limiter has died of a defect.
+    stopping: Stopping,
+    /// The limiter has died of a bug.
     dead: Arc<AtomicBool>,
     /// Closed to end the dashboard's show.
     show: Sender<()>,
@@ -77,8 +78,8 @@ pub enum End {
     Drained,
     /// `drain_timeout` was up; what was left has been refused or cut.
     Cut,
-    /// A defect had ended the limiter.
-    Defect,
+    /// A bug had ended the limiter.
+    Failed,
 }
 
 /// Why a sidecar cannot start.
@@ -92,7 +93,7 @@ pub enum StartError {
     System(io::Error),
     /// The configured certificates cannot be used.
     CaFile(CaFileError),
-    /// The metrics cannot be registered: a defect.
+    /// The metrics cannot be registered: a bug.
     Metrics(String),
 }
 
@@ -128,7 +129,7 @@ impl StartError {
 /// ports and its threads are not.
 #[must_use]
 pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
-    let certificates = agent::agent(config, clock).map(drop).map_err(StartError::CaFile);
+    let certificates = agent::agent(&AgentSettings::of(config), clock).map(drop).map_err(StartError::CaFile);
     let state = config.state_file.as_ref().map_or(Ok(()), |path| {
         StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
     });
@@ -171,6 +172,7 @@ impl Sidecar {
             .map_err(|e| StartError::Metrics(e.to_string()))?;
 
         let (fronts, threads) = (Threads::default(), Threads::default());
+        let stopping = Stopping::default();
         let mut gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
         let agents = Agents::new(&config.agents, clock.now());
@@ -179,7 +181,7 @@ impl Sidecar {
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
         let forwarder = Arc::new(
-            Forwarder::new(live.clone(), board.clone(), journal.clone(), clock)
+            Forwarder::new(live.clone(), board.clone(), journal.clone(), stopping.clone(), clock)
                 .map_err(StartError::CaFile)?,
         );
 
@@ -217,7 +219,7 @@ impl Sidecar {
         ));
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
         let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
-        let (open, draining) = (OpenConnections::default(), Arc::new(AtomicBool::new(false)));
+        let open = OpenConnections::default();
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
             snapshot: board.clone(),
@@ -227,7 +229,7 @@ impl Sidecar {
             open: open.clone(),
             most_connections,
             pass_through: pass_through.load(),
-            draining: draining.clone(),
+            stopping: stopping.clone(),
             clock,
         }));
         let listing = Listing::open(control.clone(), board, clock, &threads).map_err(StartError::System)?;
@@ -246,7 +248,7 @@ impl Sidecar {
             pass_through,
             pages,
             journal: journal.clone(),
-            draining: draining.clone(),
+            stopping: stopping.clone(),
             budget: BodyBudget::default(),
             clock,
             most_connections,
@@ -261,7 +263,8 @@ impl Sidecar {
         listeners[0].extend(metrics_door.into_iter().map(|listener| (listener, Port::Metrics)));
         for ports in listeners {
             let (event_loop, handle) =
-                EventLoop::new(ports, open.clone(), intake.clone(), clock).map_err(StartError::System)?;
+                EventLoop::new(ports, open.clone(), intake.clone(), stopping.clone(), clock)
+                    .map_err(StartError::System)?;
             event_loops.push(event_loop);
             loops.push(handle);
         }
@@ -307,7 +310,7 @@ impl Sidecar {
             loops,
             fronts,
             threads,
-            draining,
+            stopping,
             dead,
             show,
             clock,
@@ -368,7 +371,7 @@ impl Sidecar {
         let dead = self.dead.clone();
         let drained = self.drain();
         match (dead.load(Ordering::SeqCst), drained) {
-            (true, _) => End::Defect,
+            (true, _) => End::Failed,
             (false, true) => End::Drained,
             (false, false) => End::Cut,
         }
@@ -377,16 +380,17 @@ impl Sidecar {
     /// Tells whether everything ended by itself.
     fn drain(self) -> bool {
         let Sidecar {
-            live, control, limiter, forwarder, loops, fronts, threads, draining, show, clock, ..
+            live, control, limiter, forwarder, loops, fronts, threads, stopping, show, clock, ..
         } = self;
         let within = live.snapshot().drain_timeout;
         let end = clock.now() + within;
         let last_words = end - LAST_WORDS.min(within / 4);
-        draining.store(true, Ordering::SeqCst);
+        stopping.drain();
         limiter.command(Command::CloseAt(last_words));
         command_all(&loops, &LoopCommand::Drain);
         let drained = fronts.join_until(clock.instant(last_words));
         if !drained {
+            stopping.cut();
             forwarder.cut();
             let told = fronts.join_until(clock.instant(last_words + LAST_WORDS.min(within / 8)));
             if !told {

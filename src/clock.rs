@@ -116,6 +116,13 @@ impl Clock {
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    /// The time since this machine was booted, sleep included (`CLOCK_BOOTTIME`): it goes on over a restart of the process,
+    /// and cannot be set.
+    #[must_use]
+    pub fn since_boot(&self) -> Duration {
+        Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::limiter::gate::Unfit;
 use crate::limiter::snapshot::WaitingJob;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::log as logging;
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent::{self, AgentSettings};
+use crate::upstream::trust::CaFileError;
 use crate::upstream::worker::Forwarder;
 use crate::workers::pool::Pool;
 use crossbeam_channel::{Sender, bounded};
@@ -150,17 +151,13 @@ impl Control {
         Ok(())
     }
 
-    /// A new agent where the configuration asks for one; a file of certificates may have been renewed in place.
+    /// A new agent where the configuration asks for one.
     fn agent_for(&self, config: &Config) -> Result<Option<Agent>, Refusal> {
-        let running = self.live.snapshot();
-        let same = running.upstream.first_byte_timeout == config.upstream.first_byte_timeout
-            && running.upstream.stream_idle_timeout == config.upstream.stream_idle_timeout
-            && running.upstream.ca_file == config.upstream.ca_file
-            && config.upstream.ca_file.is_none();
-        if same {
+        let settings = AgentSettings::of(config);
+        if settings == AgentSettings::of(&self.live.snapshot()) && !settings.reads_files() {
             return Ok(None);
         }
-        agent::agent(config, self.clock).map(Some).map_err(Refusal::CaFile)
+        agent::agent(&settings, self.clock).map(Some).map_err(Refusal::CaFile)
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {

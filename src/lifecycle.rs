@@ -1,9 +1,10 @@
-//! Named threads with an owner, an end and a joiner; and the process's descriptors.
+//! Named threads with an owner, an end and a joiner; how far the sidecar's end has come; and the process's descriptors.
 
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{Builder, park_timeout};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,40 @@ impl Threads {
             }
         }
         true
+    }
+}
+
+/// How far the end of the sidecar has come: one value that all its parts look at. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicU8>);
+
+/// Nothing new is begun; what is under way goes on.
+const DRAINING: u8 = 1;
+
+/// What is under way is cut.
+const CUT: u8 = 2;
+
+impl Stopping {
+    /// From now on nothing new is begun.
+    pub fn drain(&self) {
+        self.0.fetch_max(DRAINING, Ordering::SeqCst);
+    }
+
+    /// From now on what is under way is cut.
+    pub fn cut(&self) {
+        self.0.fetch_max(CUT, Ordering::SeqCst);
+    }
+
+    /// Whether the sidecar ends: nothing new is begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::SeqCst) >= DRAINING
+    }
+
+    /// Whether what is under way is being cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.load(Ordering::SeqCst) >= CUT
     }
 }
 

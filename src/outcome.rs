@@ -18,6 +18,8 @@ pub enum Outcome {
     QueueFull,
     /// The request was queued and had to make room for a more urgent one.
     Displaced,
+    /// An operator removed the request from the queue.
+    Removed,
     /// The upstream was silent for longer than `first_byte_timeout` or `stream_idle_timeout`.
     UpstreamTimeout,
     /// The upstream refused the connection, could not be found, failed in TLS or sent a broken answer.
@@ -107,6 +109,9 @@ impl Outcome {
             }
             Outcome::QueueFull => own(503, "QueueFullError", "queue_full", Rejected, Level::Warn, true),
             Outcome::Displaced => own(503, "QueueFullError", "displaced", Rejected, Level::Warn, true),
+            Outcome::Removed => {
+                own(403, "RemovedByOperator", "removed_by_operator", Rejected, Level::Info, false)
+            }
             Outcome::UpstreamTimeout => {
                 own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Warn, false)
             }
@@ -174,6 +179,7 @@ mod tests {
             Outcome::NoTicket,
             Outcome::QueueFull,
             Outcome::Displaced,
+            Outcome::Removed,
             Outcome::UpstreamTimeout,
             Outcome::UpstreamBroken,
             Outcome::Invalid(413),

@@ -3,13 +3,13 @@
 use crate::app::{self, End, Sidecar, StartError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
-use crate::config::{self, Environment, LogFormat};
+use crate::config::{self, Config, Environment, LogFormat};
 use crate::front::listen::InheritedListeners;
 use crate::lifecycle::Threads;
 use crate::systemd::{self, Watchdog};
 use crate::telemetry::log::{self as logging, LogCloser};
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::{Handle, Signals};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// How long the log's last lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// A signal that follows the first one so soon is the same one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop. Status 0 after a stop, also when the drain had to be cut short; 1 when it
 /// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
@@ -65,6 +68,9 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
         }
     };
     print!("{}", config::render_effective(&loaded.config));
+    for way in ways_out(&loaded.config) {
+        println!("# {way}");
+    }
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -73,6 +79,12 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> ExitCode {
         eprintln!("{problem}");
     }
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
+}
+
+/// Which upstreams are reached through a proxy, in words.
+fn ways_out(config: &Config) -> Vec<String> {
+    let upstreams = std::iter::once(&config.upstream.url).chain(&config.passthrough.url);
+    upstreams.filter_map(|url| config.upstream.outbound_proxy.way_to(url)).collect()
 }
 
 /// What a reload needs again.
@@ -85,29 +97,69 @@ struct Service {
 impl Service {
     fn run(&self, inherited: InheritedListeners, loaded: config::Loaded) -> Result<ExitCode, StartError> {
         // Before anything else, so that no signal finds its default, which is to kill.
-        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(StartError::System)?;
+        let mut signals =
+            Signals::new([SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2]).map_err(StartError::System)?;
         for warning in &loaded.warnings {
             log::warn!("{warning}");
+        }
+        for way in ways_out(&loaded.config) {
+            log::info!("{way}");
         }
         let sidecar = Sidecar::start_on(inherited, loaded.config, self.clock)?;
         let watchdog = Watchdog::start(sidecar.pulse()).map_err(StartError::System)?;
         log::info!("nvidia-sidecar {} {}", env!("CARGO_PKG_VERSION"), summary(&sidecar));
         systemd::ready(&summary(&sidecar));
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                systemd::reloading();
-                let done = self.reload(&sidecar);
-                systemd::ready(&format!("{}; {done}", summary(&sidecar)));
-            } else {
-                systemd::stopping(sidecar.config().drain_timeout);
-                let code = stop(sidecar, &mut signals);
-                if let Some(watchdog) = watchdog {
-                    watchdog.stop(&self.clock);
+            match signal {
+                SIGHUP => {
+                    systemd::reloading();
+                    let done = self.reload(&sidecar);
+                    systemd::ready(&format!("{}; {done}", summary(&sidecar)));
                 }
-                return Ok(code);
+                SIGUSR1 | SIGUSR2 => ignore(signal),
+                _ => break,
             }
         }
-        Ok(ExitCode::FAILURE)
+        systemd::stopping(sidecar.config().drain_timeout);
+        let code = self.stop(sidecar, &mut signals);
+        if let Some(watchdog) = watchdog {
+            watchdog.stop(&self.clock);
+        }
+        Ok(code)
+    }
+
+    /// Drains on a thread of its own while this one listens for a second signal, which ends the process at once. What comes
+    /// within a second of the first is the same one: a process group gets it from the terminal and from its parent.
+    fn stop(&self, sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
+        log::info!("stopping: finishing what is under way, within {:?}", sidecar.config().drain_timeout);
+        let began = self.clock.now();
+        let (ended, end) = bounded(1);
+        let handle: Handle = signals.handle();
+        let drain = move || {
+            let _ = ended.send(sidecar.stop());
+            handle.close();
+        };
+        if Threads::default().spawn("stop".into(), drain).is_err() {
+            return ExitCode::FAILURE;
+        }
+        for signal in signals.forever() {
+            match signal {
+                SIGUSR1 | SIGUSR2 => ignore(signal),
+                SIGTERM | SIGINT if self.clock.now().since(began) > SAME_SIGNAL => {
+                    log::warn!("a second signal: exiting at once");
+                    return ExitCode::FAILURE;
+                }
+                _ => {}
+            }
+        }
+        match end.try_recv() {
+            Ok(End::Drained) => log::info!("stopped"),
+            Ok(End::Failed) => return ExitCode::FAILURE,
+            Ok(End::Cut) | Err(_) => {
+                log::warn!("stopped at drain_timeout; what was left has been refused or cut");
+            }
+        }
+        ExitCode::SUCCESS
     }
 
     /// Reads the configuration again and tells in a few words how that went.
@@ -161,32 +213,10 @@ fn summary(sidecar: &Sidecar) -> String {
     )
 }
 
-/// Drains on a thread of its own while this one listens for a second signal, which ends the process at once.
-fn stop(sidecar: Sidecar, signals: &mut Signals) -> ExitCode {
-    log::info!("stopping: finishing what is under way, within {:?}", sidecar.config().drain_timeout);
-    let (ended, end) = bounded(1);
-    let handle: Handle = signals.handle();
-    let drain = move || {
-        let _ = ended.send(sidecar.stop());
-        handle.close();
-    };
-    if Threads::default().spawn("stop".into(), drain).is_err() {
-        return ExitCode::FAILURE;
-    }
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            log::warn!("a second signal: exiting at once");
-            return ExitCode::FAILURE;
-        }
-    }
-    match end.try_recv() {
-        Ok(End::Drained) => log::info!("stopped"),
-        Ok(End::Defect) => return ExitCode::FAILURE,
-        Ok(End::Cut) | Err(_) => {
-            log::warn!("stopped at drain_timeout; what was left has been refused or cut");
-        }
-    }
-    ExitCode::SUCCESS
+/// The default of these would end the process; other programs use them for their logs, so scripts send them.
+fn ignore(signal: i32) {
+    let name = if signal == SIGUSR1 { "SIGUSR1" } else { "SIGUSR2" };
+    log::info!("{name} is ignored: SIGHUP reloads, SIGTERM stops");
 }
 
 /// The log and its writer's thread.
@@ -206,7 +236,7 @@ impl Log {
         let (writer, closer) = logging::install(format, settings.level, clock).map_err(io::Error::other)?;
         let threads = Threads::default();
         threads.spawn("log".into(), move || writer.run(io::stdout()))?;
-        std::panic::set_hook(Box::new(|panic| log::error!("a defect: {panic}")));
+        std::panic::set_hook(Box::new(|panic| log::error!("a bug: {panic}")));
         Ok(Log { closer, threads })
     }
 

@@ -18,7 +18,7 @@ FOREIGN = {
     "up", "ALERTS",
     "alertmanager_notifications_failed_total",
     "node_filesystem_avail_bytes", "node_filesystem_size_bytes", "node_filesystem_files", "node_filesystem_files_free",
-    "node_load5", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes",
+    "node_load1", "node_load5", "node_load15", "node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes",
 }
 WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
 # Labels in these parentheses are not metrics.

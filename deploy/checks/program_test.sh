@@ -41,7 +41,7 @@ passed "needs $(tr '\n' ' ' <"$work/needed")and $newest at most"
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 get() { python3 -c 'import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())' "$1"; }
-# A copy where the user can reach it, in a directory that nobody but root may write.
+# A copy where the user can reach it, in a directory that only root may write.
 install -d -m 755 "$work/root"
 chmod 755 "$work"
 install -m 755 "$binary" "$work/root/nvidia-sidecar"
@@ -69,7 +69,7 @@ stop() {
     [ "$status" = 0 ] || fail "ended with status $status on SIGTERM"
 }
 
-if healthy; then fail 'the health check is content with nobody'; fi
+if healthy; then fail 'the health check passes with nothing to answer it'; fi
 (cd "$work/root" && exec "${as_user[@]}" "${environment[@]}" "$work/root/nvidia-sidecar") >"$work/log" 2>&1 &
 pid=$!
 wait_until_healthy
@@ -78,7 +78,7 @@ grep -q '^sidecar_build_info' "$work/metrics" || fail 'no metrics'
 promtool check metrics <"$work/metrics" || fail 'promtool has something against the metrics'
 stop
 [ -s "$work/state/state" ] || fail 'wrote no state file'
-if healthy; then fail 'the health check is content with nobody'; fi
+if healthy; then fail 'the health check passes with nothing to answer it'; fi
 passed 'runs as 65532 without home, environment, capabilities or a writable directory but the state, and ends with 0'
 
 # --- as the unit runs it ---

@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 /// How urgent an alert is; it decides where the alert goes and what colour it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
-    /// Somebody must act now.
+    /// It needs a person now.
     Critical,
-    /// Somebody should look; also every severity that the bridge does not know.
+    /// It needs a look today; also every severity that the bridge does not know.
     Warning,
 }
 
@@ -36,20 +36,20 @@ impl Severity {
 
 /// Whether the alert's condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum AlertState {
     /// It does.
     Firing,
     /// It did.
     Resolved,
 }
 
-impl State {
+impl AlertState {
     /// Its name in Alertmanager's payload.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            State::Firing => "firing",
-            State::Resolved => "resolved",
+            AlertState::Firing => "firing",
+            AlertState::Resolved => "resolved",
         }
     }
 }
@@ -57,10 +57,10 @@ impl State {
 /// One alert of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
-    /// What tells it from others: the same alert has the same fingerprint whenever it fires.
+    /// What distinguishes it from others: the same alert has the same fingerprint whenever it fires.
     pub fingerprint: String,
     /// Whether it fires.
-    pub state: State,
+    pub state: AlertState,
     /// How urgent it is.
     pub severity: Severity,
     /// Its labels, `alertname` among them.

@@ -11,7 +11,7 @@ use super::text::clean;
 
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SendOutcome {
     /// It arrived.
     Delivered,
     /// The receiver wants fewer messages: all of them wait.
@@ -22,15 +22,15 @@ pub enum Verdict {
     Refused(String),
 }
 
-impl Verdict {
+impl SendOutcome {
     /// Its name in metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Verdict::Delivered => "delivered",
-            Verdict::RateLimited(_) => "rate_limited",
-            Verdict::Failed(_) => "failed",
-            Verdict::Refused(_) => "refused",
+            SendOutcome::Delivered => "delivered",
+            SendOutcome::RateLimited(_) => "rate_limited",
+            SendOutcome::Failed(_) => "failed",
+            SendOutcome::Refused(_) => "refused",
         }
     }
 }
@@ -46,29 +46,31 @@ const MAX_REASON_BYTES: usize = 200;
 
 /// The verdict of an answer with this HTTP status and body.
 #[must_use]
-pub fn verdict(status: u16, body: &[u8]) -> Verdict {
+pub fn verdict(status: u16, body: &[u8]) -> SendOutcome {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     // `StatusCode` is the older name. Both may be there, and one of them 0 in a failure.
     let codes = ["code", "StatusCode"].map(|name| answer.get(name).and_then(Value::as_i64));
     let code = codes.iter().flatten().find(|code| **code != 0).or_else(|| codes.iter().flatten().next());
-    let told = ["msg", "StatusMessage"]
+    let message = ["msg", "StatusMessage"]
         .iter()
         .filter_map(|name| answer.get(*name).and_then(Value::as_str))
         .find(|text| !text.is_empty())
         .unwrap_or_default();
     let reason = || match code {
-        Some(code) => format!("status {status}, code {code}: {}", clean(told, MAX_REASON_BYTES)),
+        Some(code) => format!("status {status}, code {code}: {}", clean(message, MAX_REASON_BYTES)),
         None => format!("status {status} without a code"),
     };
-    let told = told.to_ascii_lowercase();
-    let too_many = told.contains("too many") || told.contains("frequency limit");
+    let message = message.to_ascii_lowercase();
+    let too_many = message.contains("too many") || message.contains("frequency limit");
     match (status, code.copied()) {
-        (200..=299, Some(0)) => Verdict::Delivered,
-        (429, _) => Verdict::RateLimited(reason()),
-        (500..=599, _) => Verdict::Failed(reason()),
-        (_, Some(code)) if RATE_LIMITS.contains(&code) || too_many => Verdict::RateLimited(reason()),
-        (_, Some(code)) if code == BAD_REQUEST || UNREADABLE.contains(&code) => Verdict::Refused(reason()),
-        _ => Verdict::Failed(reason()),
+        (200..=299, Some(0)) => SendOutcome::Delivered,
+        (429, _) => SendOutcome::RateLimited(reason()),
+        (500..=599, _) => SendOutcome::Failed(reason()),
+        (_, Some(code)) if RATE_LIMITS.contains(&code) || too_many => SendOutcome::RateLimited(reason()),
+        (_, Some(code)) if code == BAD_REQUEST || UNREADABLE.contains(&code) => {
+            SendOutcome::Refused(reason())
+        }
+        _ => SendOutcome::Failed(reason()),
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_feishus_is_told_from_a_body_that_it_cannot_read() {
+    fn a_limit_of_feishus_differs_from_a_body_that_it_cannot_read() {
         assert_eq!(
             word(200, r#"{"code":11232,"msg":"frequency limited psm[x]appID[1500]"}"#),
             "rate_limited"
@@ -117,12 +119,13 @@ mod tests {
 
     #[test]
     fn the_reason_is_one_short_line() {
-        let Verdict::Failed(reason) = verdict(200, br#"{"code":19024,"msg":"Key\nWords Not Found"}"#) else {
+        let SendOutcome::Failed(reason) = verdict(200, br#"{"code":19024,"msg":"Key\nWords Not Found"}"#)
+        else {
             panic!("failed")
         };
         assert_eq!(reason, "status 200, code 19024: Key Words Not Found");
         let long = format!(r#"{{"code":1,"msg":"{}"}}"#, "x".repeat(10_000));
-        let Verdict::Failed(reason) = verdict(200, long.as_bytes()) else { panic!("failed") };
+        let SendOutcome::Failed(reason) = verdict(200, long.as_bytes()) else { panic!("failed") };
         assert!(reason.len() < 300);
     }
 }

@@ -12,12 +12,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::command::Command;
+use super::endpoints::Endpoints;
 use super::feishu::Feishu;
-use super::intake::Intake;
-use super::metrics::{Label, Metrics};
+use super::metrics::{BridgeMetrics, RouteLabel};
 use super::outbox::{Outbox, Receiver};
-use super::queue::Pace;
-use super::settings::{Route, Settings, Way};
+use super::queue::SendPace;
+use super::settings::{AlertRoute, BridgeSettings, Way};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -39,7 +39,7 @@ pub struct Tuning {
     /// Messages that may wait for one way: with cards of at most 10 kB, some 5 MB for each.
     pub capacity: usize,
     /// How fast they are sent.
-    pub pace: Pace,
+    pub pace: SendPace,
     /// How long sending one may take.
     pub timeout: Duration,
     /// How long a stop may go on sending. With one more `timeout` it is under the 40 s after which the unit and the
@@ -51,7 +51,7 @@ impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             capacity: 500,
-            pace: Pace::default(),
+            pace: SendPace::default(),
             timeout: Duration::from_secs(10),
             flush: Duration::from_secs(20),
         }
@@ -74,14 +74,14 @@ impl Bridge {
     ///
     /// When the system has no room for a thread.
     pub fn start(
-        settings: Settings,
+        settings: BridgeSettings,
         listener: TcpListener,
         tuning: Tuning,
         clock: Clock,
     ) -> Result<Bridge, Box<dyn Error>> {
-        let labels: Vec<Label> = settings.routes.iter().map(label).collect();
-        let metrics = Arc::new(Metrics::new(&labels)?);
-        let outbox = |(route, label): (Route, Label)| {
+        let labels: Vec<RouteLabel> = settings.routes.iter().map(label).collect();
+        let metrics = Arc::new(BridgeMetrics::new(&labels)?);
+        let outbox = |(route, label): (AlertRoute, RouteLabel)| {
             let receiver = match route.way {
                 Way::Feishu { webhook, secret } => {
                     Receiver::Feishu(Feishu::new(webhook, secret, tuning.timeout, clock))
@@ -98,14 +98,14 @@ impl Bridge {
         let outboxes: Vec<_> = settings.routes.into_iter().zip(labels).map(outbox).collect();
         let threads = Threads::default();
         for outbox in &outboxes {
-            let Label { severity, way } = outbox.label();
+            let RouteLabel { severity, way } = outbox.label();
             let outbox = Arc::clone(outbox);
             threads.spawn(format!("{way}-{}", severity.as_str()), move || outbox.run())?;
         }
         let (style, token) = (settings.style, settings.token);
-        let intake = Intake { outboxes: outboxes.clone(), style, token, metrics, clock };
+        let endpoints = Endpoints { outboxes: outboxes.clone(), style, token, metrics, clock };
         let server = Server::start("alert-webhook", listener, LIMITS, clock, move |request, reply| {
-            let answer = intake.answer(&request);
+            let answer = endpoints.answer(&request);
             reply.send(answer.status, answer.content_type, answer.fields, &answer.body)
         })?;
         Ok(Bridge { server, outboxes, threads, tuning, clock })
@@ -130,19 +130,19 @@ impl Bridge {
     }
 }
 
-fn label(route: &Route) -> Label {
+fn label(route: &AlertRoute) -> RouteLabel {
     let way = match route.way {
         Way::Feishu { .. } => "feishu",
         Way::Command(_) => "command",
     };
-    Label { severity: route.severity, way }
+    RouteLabel { severity: route.severity, way }
 }
 
-/// Runs the bridge until it is told to stop. Status 0 after a stop; 1 when it cannot start or a second signal ends it
+/// Runs the bridge until a signal stops it. Status 0 after a stop; 1 when it cannot start or a second signal ends it
 /// at once; 2 when the settings are wrong.
 #[must_use]
 pub fn run(environment: &Environment) -> ExitCode {
-    let settings = match Settings::read(environment) {
+    let settings = match BridgeSettings::read(environment) {
         Ok(settings) => settings,
         Err(faults) => {
             eprintln!("{faults}");
@@ -165,7 +165,7 @@ pub fn run(environment: &Environment) -> ExitCode {
     code
 }
 
-fn serve(settings: Settings, clock: Clock) -> Result<ExitCode, Box<dyn Error>> {
+fn serve(settings: BridgeSettings, clock: Clock) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else, so that no signal finds its default, which is to kill.
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     for warning in &settings.warnings {
@@ -174,7 +174,7 @@ fn serve(settings: Settings, clock: Clock) -> Result<ExitCode, Box<dyn Error>> {
     let address = settings.listen;
     let listener =
         TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let routes: Vec<Label> = settings.routes.iter().map(label).collect();
+    let routes: Vec<RouteLabel> = settings.routes.iter().map(label).collect();
     let bridge = Bridge::start(settings, listener, Tuning::default(), clock)?;
     let ways: Vec<_> =
         routes.iter().map(|route| format!("{} to {}", route.severity.as_str(), route.way)).collect();

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::alert::{Alert, Severity, State};
+use super::alert::{Alert, AlertState, Severity};
 use super::language::{Language, Words};
 use super::local_time::LocalTime;
 use super::text::{MAX_LINK_BYTES, clean, clean_lines, is_link};
@@ -151,15 +151,15 @@ fn paragraph(text: &str) -> Value {
 }
 
 /// A template of Feishu's card headers.
-fn colour(severity: Severity, state: State) -> &'static str {
+fn colour(severity: Severity, state: AlertState) -> &'static str {
     match (state, severity) {
-        (State::Resolved, _) => "green",
-        (State::Firing, Severity::Critical) => "red",
-        (State::Firing, Severity::Warning) => "orange",
+        (AlertState::Resolved, _) => "green",
+        (AlertState::Firing, Severity::Critical) => "red",
+        (AlertState::Firing, Severity::Warning) => "orange",
     }
 }
 
-/// `<at user_id="all">` mentions the group in a text message, whoever wrote it.
+/// `<at user_id="all">` mentions the group in a text message, no matter who wrote it.
 fn defused(text: &str) -> String {
     text.replace('<', "‹").replace('>', "›")
 }
@@ -199,7 +199,7 @@ fn times(alert: &Alert, style: &Style) -> Vec<(&'static str, String)> {
     if let Some(since) = alert.starts_at {
         facts.push((words.since, style.zone.shown(since)));
     }
-    if let (State::Resolved, Some(until)) = (alert.state, alert.ends_at) {
+    if let (AlertState::Resolved, Some(until)) = (alert.state, alert.ends_at) {
         facts.push((words.until, style.zone.shown(until)));
         let lasting = |since: OffsetDateTime| (words.lasted, lasted((until - since).whole_seconds(), words));
         facts.extend(alert.starts_at.map(lasting));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_tells_severity_and_state_in_words_and_colour() {
+    fn the_header_shows_severity_and_state_in_words_and_colour() {
         for (status, severity, colour, title) in [
             ("firing", "critical", "red", "[CRITICAL] Firing: The NVIDIA API does not answer · sidecar:9191"),
             (
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_message_mentions_nobody() {
+    fn a_plain_message_mentions_no_one() {
         let mut alert = posted::alert("a", "firing", "warning");
         alert["annotations"]["summary"] = "<at user_id=\"all\">all</at>".into();
         let message = card_of(alert, &Style::default()).plain_message();

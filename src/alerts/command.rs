@@ -3,7 +3,7 @@
 //!
 //! The program runs in a process group of its own, so that at the end of its time its children are killed with it. A
 //! thread feeds it and waits for it *without reaping* it (`waitid`, `WNOWAIT`): until the sender reaps it, its number
-//! belongs to it, and the signal cannot hit somebody else.
+//! belongs to it, and the signal cannot hit another process.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::answer::Verdict;
+use super::answer::SendOutcome;
 use super::card::Card;
 use crate::lifecycle::Threads;
 
@@ -40,12 +40,12 @@ impl Command {
 
     /// Runs it for a card; its exit status 0 is a delivery.
     #[must_use]
-    pub fn send(&self, card: &Card) -> Verdict {
+    pub fn send(&self, card: &Card) -> SendOutcome {
         match self.run(card) {
-            Ok(Some(status)) if status.success() => Verdict::Delivered,
-            Ok(Some(status)) => Verdict::Failed(format!("it ended with {status}")),
-            Ok(None) => Verdict::Failed(format!("it was killed after {:?}", self.timeout)),
-            Err(error) => Verdict::Failed(format!("it cannot be run: {error}")),
+            Ok(Some(status)) if status.success() => SendOutcome::Delivered,
+            Ok(Some(status)) => SendOutcome::Failed(format!("it ended with {status}")),
+            Ok(None) => SendOutcome::Failed(format!("it was killed after {:?}", self.timeout)),
+            Err(error) => SendOutcome::Failed(format!("it cannot be run: {error}")),
         }
     }
 
@@ -79,7 +79,7 @@ impl Command {
         let (ended, end) = bounded(1);
         self.threads.spawn("alert-command".into(), move || {
             feed(input, &text);
-            // An error is an end too: the sender's own wait tells the truth.
+            // An error is an end too: the sender's own wait has the exit status.
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             let _ = ended.send(());
         })?;
@@ -123,7 +123,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::alerts::alert::{Alert, Severity, State};
+    use crate::alerts::alert::{Alert, AlertState, Severity};
     use crate::alerts::card::Style;
     use crate::clock::{Clock, Moment};
 
@@ -132,7 +132,7 @@ mod tests {
     fn card(summary: &str) -> Card {
         let alert = Alert {
             fingerprint: "a".into(),
-            state: State::Firing,
+            state: AlertState::Firing,
             severity: Severity::Critical,
             labels: BTreeMap::new(),
             annotations: BTreeMap::from([("summary".to_owned(), summary.to_owned())]),
@@ -147,14 +147,14 @@ mod tests {
         Command::new(words.iter().map(ToString::to_string).collect(), path, timeout)
     }
 
-    fn run(words: &[&str], summary: &str) -> Verdict {
+    fn run(words: &[&str], summary: &str) -> SendOutcome {
         command(words, LONG).send(&card(summary))
     }
 
     #[test]
     fn the_text_is_on_its_standard_input_and_status_0_is_a_delivery() {
-        assert_eq!(run(&["grep", "-q", "^\\[CRITICAL\\] Firing: disk$"], "disk"), Verdict::Delivered);
-        let Verdict::Failed(reason) = run(&["grep", "-q", "^disk$"], "disk") else { panic!("failed") };
+        assert_eq!(run(&["grep", "-q", "^\\[CRITICAL\\] Firing: disk$"], "disk"), SendOutcome::Delivered);
+        let SendOutcome::Failed(reason) = run(&["grep", "-q", "^disk$"], "disk") else { panic!("failed") };
         assert!(reason.contains("exit status: 1"), "{reason}");
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let script = "[ -z \"$(cat)\" ] && [ \"$1\" = \"to: [CRITICAL] Firing: disk\" ] && [ \"$2\" = critical! ] && \
                       case $3 in '[CRITICAL] Firing: disk'*Alert:*) ;; *) exit 1 ;; esac";
         let words = ["sh", "-c", script, "page", "to: {title}", "{severity}!", "{text}"];
-        assert_eq!(run(&words, "disk"), Verdict::Delivered);
+        assert_eq!(run(&words, "disk"), SendOutcome::Delivered);
     }
 
     #[test]
@@ -178,18 +178,18 @@ mod tests {
     #[test]
     fn no_shell_reads_the_words() {
         let words = ["test", "$HOME;`id` {title}", "=", "$HOME;`id` [CRITICAL] Firing: $(id)"];
-        assert_eq!(run(&words, "$(id)"), Verdict::Delivered);
+        assert_eq!(run(&words, "$(id)"), SendOutcome::Delivered);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure() {
-        let Verdict::Failed(reason) = run(&["/nonexistent/page"], "x") else { panic!("failed") };
+        let SendOutcome::Failed(reason) = run(&["/nonexistent/page"], "x") else { panic!("failed") };
         assert!(reason.starts_with("it cannot be run"), "{reason}");
     }
 
     #[test]
     fn a_program_that_reads_nothing_is_not_a_failure() {
-        assert_eq!(run(&["true"], &"x".repeat(1_000_000)), Verdict::Delivered);
+        assert_eq!(run(&["true"], &"x".repeat(1_000_000)), SendOutcome::Delivered);
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         let clock = Clock::start();
         let verdict = command(&["sh", "-c", "sleep 600 & wait"], Duration::from_millis(200)).send(&card("x"));
         assert!(
-            matches!(&verdict, Verdict::Failed(reason) if reason.starts_with("it was killed")),
+            matches!(&verdict, SendOutcome::Failed(reason) if reason.starts_with("it was killed")),
             "{verdict:?}"
         );
         assert!(clock.now().since(Moment::ZERO) < LONG);
@@ -206,6 +206,6 @@ mod tests {
     #[test]
     fn it_has_the_variables_that_it_was_given_and_no_others() {
         let script = "[ \"$(env | cut -d= -f1 | sort | grep -vE '^(PWD|SHLVL|_)$')\" = PATH ]";
-        assert_eq!(run(&["sh", "-c", script], "x"), Verdict::Delivered);
+        assert_eq!(run(&["sh", "-c", script], "x"), SendOutcome::Delivered);
     }
 }

@@ -1,6 +1,6 @@
 //! The words of a card in the languages that it can have.
 
-use super::alert::{Severity, State};
+use super::alert::{AlertState, Severity};
 
 /// What cards are written in, `ALERT_LANGUAGE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl Words {
         self.severities[usize::from(severity == Severity::Warning)]
     }
 
-    pub(super) fn state(&self, state: State) -> &'static str {
-        self.states[usize::from(state == State::Resolved)]
+    pub(super) fn state(&self, state: AlertState) -> &'static str {
+        self.states[usize::from(state == AlertState::Resolved)]
     }
 }
 

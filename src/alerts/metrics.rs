@@ -2,12 +2,12 @@
 
 use prometheus::{Encoder, Error, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::alert::{Severity, State};
+use super::alert::{AlertState, Severity};
 use super::queue::{GivenUp, Offer};
-use crate::alerts::answer::Verdict;
+use crate::alerts::answer::SendOutcome;
 
 /// Handles of all metrics. Labels take their values from closed sets only.
-pub(super) struct Metrics {
+pub(super) struct BridgeMetrics {
     registry: Registry,
     webhooks: IntCounterVec,
     alerts: IntCounterVec,
@@ -21,7 +21,7 @@ pub(super) struct Metrics {
 
 /// How a webhook call was answered.
 #[derive(Clone, Copy)]
-pub(super) enum Call {
+pub(super) enum WebhookCall {
     /// Everything in it is queued, or was.
     Accepted,
     /// It cannot be read.
@@ -32,27 +32,28 @@ pub(super) enum Call {
     Full,
 }
 
-const CALLS: [Call; 4] = [Call::Accepted, Call::Invalid, Call::Unauthorized, Call::Full];
+const CALLS: [WebhookCall; 4] =
+    [WebhookCall::Accepted, WebhookCall::Invalid, WebhookCall::Unauthorized, WebhookCall::Full];
 
-impl Call {
+impl WebhookCall {
     const fn as_str(self) -> &'static str {
         match self {
-            Call::Accepted => "accepted",
-            Call::Invalid => "invalid",
-            Call::Unauthorized => "unauthorized",
-            Call::Full => "full",
+            WebhookCall::Accepted => "accepted",
+            WebhookCall::Invalid => "invalid",
+            WebhookCall::Unauthorized => "unauthorized",
+            WebhookCall::Full => "full",
         }
     }
 }
 
 /// Where a message goes, as labels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Label {
+pub(super) struct RouteLabel {
     pub(super) severity: Severity,
     pub(super) way: &'static str,
 }
 
-impl Label {
+impl RouteLabel {
     fn values(self) -> [&'static str; 2] {
         [self.severity.as_str(), self.way]
     }
@@ -61,9 +62,9 @@ impl Label {
 const ROUTE: [&str; 2] = ["severity", "way"];
 const OFFERS: [Offer; 3] = [Offer::Queued, Offer::Duplicate, Offer::Full];
 
-impl Metrics {
+impl BridgeMetrics {
     /// Makes all metrics, with every series that the routes can have, so that `rate()` sees the first event.
-    pub(super) fn new(routes: &[Label]) -> Result<Metrics, Error> {
+    pub(super) fn new(routes: &[RouteLabel]) -> Result<BridgeMetrics, Error> {
         let registry = Registry::new();
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let family = IntCounterVec::new(Opts::new(name, help), labels)?;
@@ -89,7 +90,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(build.clone()))?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let metrics = Metrics {
+        let metrics = BridgeMetrics {
             webhooks: counters(
                 "alert_bridge_webhooks_total",
                 "Calls of the webhook by how they were answered.",
@@ -120,12 +121,12 @@ impl Metrics {
         Ok(metrics)
     }
 
-    fn begin(&self, routes: &[Label]) {
+    fn begin(&self, routes: &[RouteLabel]) {
         for call in CALLS {
             self.webhooks.with_label_values(&[call.as_str()]);
         }
         for severity in Severity::ALL {
-            for state in [State::Firing, State::Resolved] {
+            for state in [AlertState::Firing, AlertState::Resolved] {
                 for offer in OFFERS {
                     self.alerts.with_label_values(&[severity.as_str(), state.as_str(), offered(offer)]);
                 }
@@ -142,27 +143,27 @@ impl Metrics {
         }
     }
 
-    pub(super) fn called(&self, call: Call) {
+    pub(super) fn called(&self, call: WebhookCall) {
         self.webhooks.with_label_values(&[call.as_str()]).inc();
     }
 
-    pub(super) fn received(&self, severity: Severity, state: State, offer: Offer) {
+    pub(super) fn received(&self, severity: Severity, state: AlertState, offer: Offer) {
         self.alerts.with_label_values(&[severity.as_str(), state.as_str(), offered(offer)]).inc();
     }
 
-    pub(super) fn attempted(&self, route: Label, verdict: &Verdict) {
+    pub(super) fn attempted(&self, route: RouteLabel, verdict: &SendOutcome) {
         let [severity, way] = route.values();
         self.deliveries.with_label_values(&[severity, way, verdict.as_str()]).inc();
-        self.failing.with_label_values(&[severity, way]).set(i64::from(*verdict != Verdict::Delivered));
+        self.failing.with_label_values(&[severity, way]).set(i64::from(*verdict != SendOutcome::Delivered));
     }
 
-    pub(super) fn dropped(&self, route: Label, reason: GivenUp) {
+    pub(super) fn dropped(&self, route: RouteLabel, reason: GivenUp) {
         let [severity, way] = route.values();
         self.dropped.with_label_values(&[severity, way, given_up(reason)]).inc();
     }
 
     /// Sets a queue's gauges, when they are scraped.
-    pub(super) fn queue(&self, route: Label, depth: usize, capacity: usize, oldest_secs: f64) {
+    pub(super) fn queue(&self, route: RouteLabel, depth: usize, capacity: usize, oldest_secs: f64) {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.waiting.with_label_values(&route.values()).set(count(depth));
         self.capacity.with_label_values(&route.values()).set(count(capacity));
@@ -198,8 +199,8 @@ mod tests {
 
     #[test]
     fn every_series_is_there_from_the_start_and_names_follow_the_rule() {
-        let route = Label { severity: Severity::Critical, way: "feishu" };
-        let metrics = Metrics::new(&[route]).expect("metrics");
+        let route = RouteLabel { severity: Severity::Critical, way: "feishu" };
+        let metrics = BridgeMetrics::new(&[route]).expect("metrics");
         metrics.queue(route, 0, 500, 0.0);
         let text = String::from_utf8(metrics.render().expect("rendered")).expect("text");
         for series in [

@@ -7,22 +7,22 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::alert::Alert;
-use super::answer::Verdict;
+use super::answer::SendOutcome;
 use super::card::Card;
 use super::command::Command;
 use super::feishu::Feishu;
-use super::metrics::{Label, Metrics};
-use super::queue::{Form, Next, Offer, Pace, Queue, Settled};
+use super::metrics::{BridgeMetrics, RouteLabel};
+use super::queue::{Form, NextSend, Offer, Queue, SendPace, Settled};
 use crate::clock::{Clock, Moment};
 
-/// Who is sent to.
+/// What a message is sent to.
 pub(super) enum Receiver {
     Feishu(Feishu),
     Command(Command),
 }
 
 impl Receiver {
-    fn send(&self, card: &Card, form: Form) -> Verdict {
+    fn send(&self, card: &Card, form: Form) -> SendOutcome {
         match (self, form) {
             (Receiver::Feishu(bot), Form::Card) => bot.send(card.message()),
             (Receiver::Feishu(bot), Form::Plain) => bot.send(card.plain_message()),
@@ -33,16 +33,16 @@ impl Receiver {
 
 /// A queue that its thread empties.
 pub(super) struct Outbox {
-    label: Label,
+    label: RouteLabel,
     receiver: Receiver,
     capacity: usize,
     clock: Clock,
-    metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    metrics: Arc<BridgeMetrics>,
+    state: Mutex<Sending>,
     changed: Condvar,
 }
 
-struct State {
+struct Sending {
     queue: Queue,
     /// Set when no more alerts come: the thread ends when the queue is empty, or at this moment.
     end: Option<Moment>,
@@ -50,17 +50,17 @@ struct State {
 
 impl Outbox {
     pub(super) fn new(
-        label: Label,
+        label: RouteLabel,
         receiver: Receiver,
-        (capacity, pace): (usize, Pace),
-        metrics: Arc<Metrics>,
+        (capacity, pace): (usize, SendPace),
+        metrics: Arc<BridgeMetrics>,
         clock: Clock,
     ) -> Outbox {
-        let state = Mutex::new(State { queue: Queue::new(capacity, pace), end: None });
+        let state = Mutex::new(Sending { queue: Queue::new(capacity, pace), end: None });
         Outbox { label, receiver, capacity, clock, metrics, state, changed: Condvar::new() }
     }
 
-    pub(super) fn label(&self) -> Label {
+    pub(super) fn label(&self) -> RouteLabel {
         self.label
     }
 
@@ -96,11 +96,11 @@ impl Outbox {
         while let Some((card, form)) = self.await_next() {
             // A bug in sending one message must not silence the others.
             let sent = catch_unwind(AssertUnwindSafe(|| self.receiver.send(&card, form)));
-            let verdict =
-                sent.unwrap_or_else(|_| Verdict::Refused("the bridge has a bug: sending it panicked".into()));
+            let verdict = sent
+                .unwrap_or_else(|_| SendOutcome::Refused("the bridge has a bug: sending it panicked".into()));
             let settled = self.state.lock().queue.settle(&verdict, self.clock.now());
             self.metrics.attempted(self.label, &verdict);
-            self.tell(&card, &verdict, &settled);
+            self.report(&card, &verdict, &settled);
         }
     }
 
@@ -111,21 +111,23 @@ impl Outbox {
             let end = state.end.unwrap_or(Moment::NEVER);
             match state.queue.next(now) {
                 _ if now >= end => return None,
-                Next::Send(card, form) => return Some((card, form)),
-                Next::Idle if state.end.is_some() => return None,
-                Next::Idle => self.changed.wait(&mut state),
-                Next::Wait(until) => {
+                NextSend::Send(card, form) => return Some((card, form)),
+                NextSend::Idle if state.end.is_some() => return None,
+                NextSend::Idle => self.changed.wait(&mut state),
+                NextSend::Wait(until) => {
                     self.changed.wait_until(&mut state, self.clock.instant(until.min(end)));
                 }
             }
         }
     }
 
-    fn tell(&self, card: &Card, verdict: &Verdict, settled: &Settled) {
+    fn report(&self, card: &Card, verdict: &SendOutcome, settled: &Settled) {
         let (severity, way, name) = (self.label.severity.as_str(), self.label.way, card.name());
         let reason = match verdict {
-            Verdict::Delivered => "",
-            Verdict::RateLimited(reason) | Verdict::Failed(reason) | Verdict::Refused(reason) => reason,
+            SendOutcome::Delivered => "",
+            SendOutcome::RateLimited(reason) | SendOutcome::Failed(reason) | SendOutcome::Refused(reason) => {
+                reason
+            }
         };
         match settled {
             Settled::Delivered(waited) => {

@@ -41,7 +41,7 @@ const INHERITED: [&str; 17] = [
 
 /// How the bridge runs.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BridgeSettings {
     /// Where it listens.
     pub listen: SocketAddr,
     /// What a webhook call must carry as its bearer token, where it must.
@@ -49,7 +49,7 @@ pub struct Settings {
     /// How cards are written.
     pub style: Style,
     /// The ways to send, at least one.
-    pub routes: Vec<Route>,
+    pub routes: Vec<AlertRoute>,
     /// The variables that commands get.
     pub command_environment: Vec<(&'static str, OsString)>,
     /// The log.
@@ -60,7 +60,7 @@ pub struct Settings {
 
 /// One way to send the alerts of one severity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct AlertRoute {
     /// Whose alerts.
     pub severity: Severity,
     /// How.
@@ -83,9 +83,9 @@ pub enum Way {
 
 /// Everything that is wrong, one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(Vec<String>);
+pub struct SettingsFaults(Vec<String>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for SettingsFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<_> =
             self.0.iter().map(|fault| format!("nvidia-sidecar alert-bridge: {fault}")).collect();
@@ -93,18 +93,18 @@ impl fmt::Display for Faults {
     }
 }
 
-impl Settings {
+impl BridgeSettings {
     /// Reads the settings.
     ///
     /// # Errors
     ///
     /// All faults at once. None repeats a value that may be secret.
-    pub fn read(environment: &Environment) -> Result<Settings, Faults> {
+    pub fn read(environment: &Environment) -> Result<BridgeSettings, SettingsFaults> {
         let mut reader = Reader { environment, faults: Vec::new(), warnings: Vec::new() };
         let listen = SocketAddr::new(reader.host(), reader.port());
         let token = reader.secret("WEBHOOK_TOKEN").map(Secret::new);
         let style = Style { language: reader.language(), zone: reader.zone(), dashboard: reader.dashboard() };
-        let routes: Vec<Route> =
+        let routes: Vec<AlertRoute> =
             Severity::ALL.into_iter().flat_map(|severity| reader.routes(severity)).collect();
         let log = reader.log();
         reader.look_for_gaps(&routes);
@@ -113,9 +113,9 @@ impl Settings {
         let (faults, warnings) = (reader.faults, reader.warnings);
         match log {
             Some(log) if faults.is_empty() => {
-                Ok(Settings { listen, token, style, routes, command_environment, log, warnings })
+                Ok(BridgeSettings { listen, token, style, routes, command_environment, log, warnings })
             }
-            _ => Err(Faults(faults)),
+            _ => Err(SettingsFaults(faults)),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A zone that is not known is no reason to keep alerts back: the cards say which one they show.
+    /// An unknown zone is not a reason to keep alerts back: the cards say which one they show.
     fn zone(&mut self) -> LocalTime {
         let Some(name) = self.text("TZ") else { return LocalTime::of_system() };
         LocalTime::named(&name).unwrap_or_else(|| {
@@ -189,10 +189,10 @@ impl Reader<'_> {
         Some(url)
     }
 
-    fn routes(&mut self, severity: Severity) -> Vec<Route> {
+    fn routes(&mut self, severity: Severity) -> Vec<AlertRoute> {
         let feishu = self.feishu(severity);
         let command = self.command(severity);
-        [feishu, command].into_iter().flatten().map(|way| Route { severity, way }).collect()
+        [feishu, command].into_iter().flatten().map(|way| AlertRoute { severity, way }).collect()
     }
 
     fn feishu(&mut self, severity: Severity) -> Option<Way> {
@@ -261,7 +261,7 @@ impl Reader<'_> {
         }
     }
 
-    fn look_for_gaps(&mut self, routes: &[Route]) {
+    fn look_for_gaps(&mut self, routes: &[AlertRoute]) {
         if routes.is_empty() {
             let ways = "FEISHU_WEBHOOK_CRITICAL, FEISHU_WEBHOOK_WARNING, ALERT_COMMAND_CRITICAL or ALERT_COMMAND_WARNING";
             self.faults.push(format!("there is no receiver of alerts; set {ways}"));
@@ -287,8 +287,8 @@ mod tests {
 
     const HOOK: &str = "https://open.feishu.cn/open-apis/bot/v2/hook/0a1b2c3d-secret";
 
-    fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::read(&variables.iter().copied().collect()).map_err(|faults| faults.to_string())
+    fn read(variables: &[(&str, &str)]) -> Result<BridgeSettings, String> {
+        BridgeSettings::read(&variables.iter().copied().collect()).map_err(|faults| faults.to_string())
     }
 
     #[test]

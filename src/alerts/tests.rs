@@ -13,8 +13,8 @@ use ureq::Agent;
 use super::alert::Severity;
 use super::bridge::{Bridge, Tuning};
 use super::card::Style;
-use super::queue::Pace;
-use super::settings::{Route, Settings, Way};
+use super::queue::SendPace;
+use super::settings::{AlertRoute, BridgeSettings, Way};
 use super::sign::sign;
 use super::webhook::tests::{alert, payload};
 use crate::clock::Clock;
@@ -24,7 +24,7 @@ use crate::http::server::{Limits, Server};
 const PATIENCE: Duration = Duration::from_secs(20);
 const TUNING: Tuning = Tuning {
     capacity: 10,
-    pace: Pace { apart: Duration::ZERO, backoff: Duration::from_millis(5) },
+    pace: SendPace { apart: Duration::ZERO, backoff: Duration::from_millis(5) },
     timeout: PATIENCE,
     flush: PATIENCE,
 };
@@ -95,13 +95,13 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a free port")
 }
 
-fn settings(ways: impl IntoIterator<Item = (Severity, Way)>) -> Settings {
-    Settings {
+fn settings(ways: impl IntoIterator<Item = (Severity, Way)>) -> BridgeSettings {
+    BridgeSettings {
         listen: ([127, 0, 0, 1], 0).into(),
         token: None,
         style: Style { dashboard: Some("http://127.0.0.1:3000/d/nvidia-sidecar".into()), ..Style::default() },
         command_environment: vec![("PATH", "/usr/bin:/bin".into())],
-        routes: ways.into_iter().map(|(severity, way)| Route { severity, way }).collect(),
+        routes: ways.into_iter().map(|(severity, way)| AlertRoute { severity, way }).collect(),
         log: Log { level: log::LevelFilter::Off, format: LogFormat::Json },
         warnings: Vec::new(),
     }
@@ -291,7 +291,7 @@ fn a_command_gets_the_text_beside_feishu() {
 #[test]
 fn a_stop_sends_what_is_queued_whatever_failed_before() {
     let feishu = Feishu::start();
-    let slow = Pace { apart: Duration::ZERO, backoff: PATIENCE * 10 };
+    let slow = SendPace { apart: Duration::ZERO, backoff: PATIENCE * 10 };
     let bridge = bridge([(Severity::Critical, feishu.bot("c", None))], Tuning { pace: slow, ..TUNING });
     feishu.answers([RATE_LIMIT]);
     notify(&bridge, &[alert("a", "firing", "critical")]);
@@ -335,13 +335,13 @@ fn what_is_not_a_webhook_call_is_refused_clearly() {
     let url = format!("http://{}/webhook", bridge.address());
     let foreign = agent().post(url).header("origin", "https://example.org").send("{}").expect("an answer");
     assert_eq!(foreign.status(), 403);
-    assert_eq!(post(bridge.address(), &payload(&[]).to_string()).0, 200, "an empty group is no fault");
+    assert_eq!(post(bridge.address(), &payload(&[]).to_string()).0, 200, "an empty group is not an error");
 }
 
 #[test]
 fn with_a_token_only_its_owner_can_post() {
     let feishu = Feishu::start();
-    let with_token = Settings {
+    let with_token = BridgeSettings {
         token: Some(Secret::new("t0ken")),
         ..settings([(Severity::Critical, feishu.bot("c", None))])
     };

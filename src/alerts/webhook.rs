@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::alert::{Alert, Severity, State};
+use super::alert::{Alert, AlertState, Severity};
 use super::text::clean;
 
 /// The one version of the payload that there is.
@@ -100,8 +100,8 @@ pub fn read(body: &[u8]) -> Result<Vec<Alert>, Unreadable> {
 impl RawAlert {
     fn understood(self) -> Result<Alert, Unreadable> {
         let state = match self.status.as_str() {
-            "firing" => State::Firing,
-            "resolved" => State::Resolved,
+            "firing" => AlertState::Firing,
+            "resolved" => AlertState::Resolved,
             _ => return Err(Unreadable::State(self.status)),
         };
         let labels = self.labels.unwrap_or_default();
@@ -177,8 +177,8 @@ pub(super) mod tests {
         let alerts = read_value(&value).expect("a payload");
         assert_eq!(alerts.len(), 2);
         let [first, second] = &alerts[..] else { panic!("two") };
-        assert_eq!((first.state, first.severity), (State::Firing, Severity::Critical));
-        assert_eq!((second.state, second.severity), (State::Resolved, Severity::Warning));
+        assert_eq!((first.state, first.severity), (AlertState::Firing, Severity::Critical));
+        assert_eq!((second.state, second.severity), (AlertState::Resolved, Severity::Warning));
         assert_eq!(first.fingerprint, "1a30ba71cca2921f");
         assert_eq!(first.name(), "SidecarUpstreamDown");
         assert_eq!(first.annotation("summary"), Some("The NVIDIA API does not answer"));

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::notice::{Notice, Source};
+use super::outbound::Proxies;
 use super::raw::{Given, Raw};
 use super::spelling;
 use super::table::{self, PREFIX};
@@ -34,6 +35,18 @@ impl Environment {
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
+    }
+
+    /// The proxies that it names.
+    pub(super) fn proxies(&self, warnings: &mut Vec<Notice>) -> Proxies {
+        let (proxies, unusable) =
+            Proxies::from_environment(|name| self.get(name)?.to_str().map(ToOwned::to_owned));
+        warnings.extend(unusable.into_iter().map(|unusable| {
+            let remedy = "give http://HOST:PORT, or set outbound_proxy";
+            let problem = format!("names no proxy that can be used: it {}", unusable.problem);
+            Notice::new(Source::Variable(unusable.name.into()), problem, remedy)
+        }));
+        proxies
     }
 
     /// The keys' values that variables give.

@@ -9,6 +9,9 @@ use super::kind::OrOff;
 use super::number::{HOUR, Seconds};
 use super::word::{Words, choice};
 
+/// The shortest wait for a sign. Below a second is of use to tests alone, whose clients' time-outs are scaled down.
+const SOONEST: f64 = 0.1;
+
 /// Signs of life to a client whose answer takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -62,7 +65,7 @@ impl Section for Keepalive {
                 name: "keepalive_after",
                 variable: Own,
                 reload: Live,
-                kind: Seconds(1.0..=HOUR),
+                kind: Seconds(SOONEST..=HOUR),
                 default: Duration::from_secs(40),
                 of: |c| &c.after,
                 text: "Seconds until the first of them, {range}; what is known before keeps its true status. Sooner for a client that says it is less patient.",
@@ -71,7 +74,7 @@ impl Section for Keepalive {
                 name: "keepalive_interval",
                 variable: Own,
                 reload: Live,
-                kind: Seconds(1.0..=300.0),
+                kind: Seconds(SOONEST..=300.0),
                 default: Duration::from_secs(15),
                 of: |c| &c.interval,
                 text: "Seconds of silence towards the client after which the next follows, {range}.",

@@ -28,8 +28,10 @@ mod listen;
 mod live;
 mod log;
 mod model_rate;
+mod no_proxy;
 mod notice;
 mod number;
+mod outbound;
 mod passthrough;
 mod placeholder;
 mod proxy;
@@ -65,10 +67,12 @@ pub use key::Reload;
 pub use listen::{Listen, ListenHost};
 pub use live::{Held, LiveConfig, Reloaded, reload};
 pub use log::{Log, LogFormat};
+pub use no_proxy::NoProxy;
 pub use notice::{Faults, Notice};
+pub use outbound::{OutboundProxy, Proxies};
 pub use passthrough::Passthrough;
 pub(crate) use placeholder::is_placeholder;
-pub use proxy::{OutboundProxy, ProxyUrl};
+pub use proxy::ProxyUrl;
 pub use render::{effective_json, render_effective};
 pub use resolve::patch;
 pub use retry_on::RetryOn;
@@ -103,8 +107,11 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Fa
     let mut warnings = Vec::new();
     let mut given = path.as_deref().map(|path| file::load(path, &mut faults)).unwrap_or_default();
     given.overlay(environment.values(&mut faults, &mut warnings));
-    let resolved = resolve::resolve(given);
+    let mut resolved = resolve::resolve(given);
     warnings.extend(resolved.warnings);
+    if let OutboundProxy::Env(proxies) = &mut resolved.config.upstream.outbound_proxy {
+        *proxies = environment.proxies(&mut warnings);
+    }
     faults.extend(resolved.faults);
     if faults.is_empty() {
         Ok(Loaded { config: resolved.config, warnings, file: path })

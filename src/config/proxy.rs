@@ -1,25 +1,11 @@
-//! How connections to the upstreams leave this host: directly, or through a proxy.
+//! The URL of an HTTP proxy.
 
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use super::kind::{Kind, Misfit, as_text};
-use super::placeholder;
-use super::raw::Raw;
 use super::secret::Secret;
 use super::url::BaseUrl;
-
-/// How connections to the upstreams leave this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutboundProxy {
-    /// As the variables of the environment say that curl and others read, too.
-    Env,
-    /// Directly.
-    None,
-    /// Through this one.
-    Url(ProxyUrl),
-}
 
 /// The URL of an HTTP proxy. `Debug` and `Display` leave out user and password.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,60 +53,26 @@ impl ProxyUrl {
         Some(Secret::new(format!("{}:{}", decoded(user), decoded(password))))
     }
 
-    fn exposed(&self) -> Secret {
-        let (scheme, host) = self.parts();
-        let userinfo = self.userinfo.as_ref().map(|userinfo| format!("{}@", userinfo.expose()));
-        Secret::new(format!("{scheme}://{}{host}", userinfo.unwrap_or_default()))
+    /// The whole URL, user and password included.
+    pub(super) fn exposed(&self) -> Secret {
+        Secret::new(self.written_with(self.userinfo.as_ref().map(Secret::expose)))
     }
 
-    fn parts(&self) -> (&'static str, String) {
-        let scheme = if self.base.is_https() { "https" } else { "http" };
-        (scheme, format!("{}:{}", self.base.host(), self.base.port()))
+    fn written_with(&self, userinfo: Option<&str>) -> String {
+        let userinfo = userinfo.map(|userinfo| format!("{userinfo}@")).unwrap_or_default();
+        self.base.origin().replacen("://", &format!("://{userinfo}"), 1)
     }
 }
 
 impl fmt::Display for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host) = self.parts();
-        let userinfo = if self.userinfo.is_some() { "…@" } else { "" };
-        write!(f, "{scheme}://{userinfo}{host}")
+        f.write_str(&self.written_with(self.userinfo.as_ref().map(|_| "…")))
     }
 }
 
 impl fmt::Debug for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// `env`, `none` or the URL of a proxy. Notices never repeat a URL, for it may hold a password.
-pub(super) struct Proxying;
-
-impl Kind for Proxying {
-    type Value = OutboundProxy;
-
-    fn read(&self, given: &Raw) -> Result<OutboundProxy, Misfit> {
-        let remedy = "give env, none, or a URL such as http://proxy.example.org:3128";
-        let text = as_text(given).filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Misfit::new("is not the URL of a proxy", remedy))?;
-        if placeholder::is_placeholder(text) {
-            return Err(Misfit::new("still holds an example's placeholder", remedy));
-        }
-        match text.to_ascii_lowercase().as_str() {
-            "env" => Ok(OutboundProxy::Env),
-            "none" => Ok(OutboundProxy::None),
-            _ => ProxyUrl::parse(text)
-                .map(OutboundProxy::Url)
-                .map_err(|problem| Misfit::new(format!("is a URL that {problem}"), remedy)),
-        }
-    }
-
-    fn show(&self, value: &OutboundProxy) -> Raw {
-        match value {
-            OutboundProxy::Env => Raw::Text("env".into()),
-            OutboundProxy::None => Raw::Text("none".into()),
-            OutboundProxy::Url(url) => Raw::Secret { shown: url.to_string(), exposed: url.exposed() },
-        }
     }
 }
 
@@ -136,7 +88,10 @@ mod tests {
         assert_eq!(ProxyUrl::parse(url.exposed().expose()), Ok(url));
         let bare = ProxyUrl::parse("proxy.lan:8080").expect("valid");
         assert_eq!((bare.base().port(), bare.credentials()), (8080, None));
-        assert_eq!(ProxyUrl::parse("https://[::1]").expect("valid").to_string(), "https://[::1]:443");
+        for text in ["https://[::1]", "http://proxy.lan", "http://proxy.lan:80"] {
+            let url = ProxyUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), ProxyUrl::parse(url.exposed().expose())), (text, Ok(url)));
+        }
     }
 
     #[test]

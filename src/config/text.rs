@@ -91,6 +91,9 @@ impl Kind for Token {
         if text.is_empty() {
             return Err(Misfit::new("is empty", remedy));
         }
+        if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+            return Err(Misfit::new("has a quote at its start or end", "remove the quotes"));
+        }
         if text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
             return Err(Misfit::new(
                 "begins with `Bearer `",

@@ -89,7 +89,7 @@ impl Section for Config {
                 kind: Optional(Token),
                 default: None,
                 of: |c| &c.admin_token,
-                text: "The bearer token of the admin pages. Without one, they are open to local peers only.",
+                text: "The bearer token of the admin pages. Without one, only programs on this host and the sidecar's own page may use them, and not even those once `client_tokens` are set, `listen_host` is beyond loopback or a request came through a proxy.",
             }),
             drain_timeout: keys.key(&Row {
                 name: "drain_timeout",

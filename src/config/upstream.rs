@@ -8,7 +8,7 @@ use super::key::Variable::{Own, Short};
 use super::key::{Keys, Row, Section};
 use super::kind::{Optional, OrDefault};
 use super::number::{CutSeconds, HOUR, Seconds, Whole};
-use super::proxy::{OutboundProxy, Proxying};
+use super::outbound::{OutboundProxy, Proxies, Proxying};
 use super::retry_on::{RetryOn, Retrying};
 use super::secret::Secret;
 use super::text::{FilePath, Token, Url};
@@ -22,7 +22,7 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// `upstream_api_key`; without one the client's own `Authorization` is passed on.
     pub api_key: Option<Secret>,
-    /// `upstream_ca_file`: PEM certificates that sign the upstreams' own, in place of the built-in ones.
+    /// `upstream_ca_file`: PEM certificates that are trusted beside the public ones and the system's.
     pub ca_file: Option<PathBuf>,
     /// `upstream_ca_only`: whether `ca_file` is all that is trusted.
     pub ca_only: bool,
@@ -68,7 +68,7 @@ impl Section for Upstream {
                 kind: Optional(FilePath),
                 default: None,
                 of: |c| &c.ca_file,
-                text: "A file of PEM certificates that is trusted for https upstreams in place of the built-in public ones: for a NIM of your own. Read again on reload.",
+                text: "A file of PEM certificates that are trusted for https upstreams beside the public ones and the system's: those of the authority that issued the upstream's, or the upstream's own. Read again on reload.",
             }),
             ca_only: keys.key(&Row {
                 name: "upstream_ca_only",
@@ -84,7 +84,7 @@ impl Section for Upstream {
                 variable: Own,
                 reload: Live,
                 kind: Proxying,
-                default: OutboundProxy::Env,
+                default: OutboundProxy::Env(Proxies::default()),
                 of: |c| &c.outbound_proxy,
                 text: "How connections to the upstreams leave this host: `none` directly, a URL such as http://user:password@proxy:3128 through that proxy, `env` as `HTTPS_PROXY`, `ALL_PROXY` (for http upstreams `http_proxy`) and `NO_PROXY` say. Never for loopback.",
             }),

@@ -11,6 +11,7 @@ use crate::dispatch::state_file::StateFile;
 use crate::downstream::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::gate::{Gate, Unfit};
+use crate::limiter::places::Places;
 use crate::limiter::snapshot::Snapshot;
 use crate::limiter::snapshot::WaitingJob;
 use crate::outcome::Outcome;
@@ -70,6 +71,7 @@ impl LimiterHandle {
 /// The limiter before it runs.
 pub struct Limiter {
     gate: Gate<Job>,
+    places: Places,
     /// Four crossbeam channels, one a priority. None is bounded by itself: a connection has at most one job.
     arrivals: [Receiver<Job>; 4],
     commands: Receiver<Command>,
@@ -117,6 +119,7 @@ impl Limiter {
         let intakes = LimiterHandle { arrivals: four(arrival_senders), commands: command_sender };
         let limiter = Limiter {
             gate,
+            places: Places::default(),
             arrivals: four(arrivals),
             commands,
             reports,
@@ -197,25 +200,27 @@ impl Limiter {
         open
     }
 
-    fn offer(&mut self, job: Job, now: Moment) {
+    fn offer(&mut self, mut job: Job, now: Moment) {
         self.is_stale = true;
+        if let Some(first) = job.facts.fingerprint.and_then(|request| self.places.take(request, now)) {
+            job.facts.first_arrived = first;
+        }
         if job.is_abandoned() {
-            return job.abandon();
+            return self.left(job, now);
         }
         let candidate = Candidate {
             id: job.facts.id,
             priority: job.facts.priority,
             client: job.facts.client.clone(),
             model: job.facts.model.clone(),
-            arrived: job.facts.arrived,
+            arrived: job.facts.first_arrived,
             deadline: job.facts.deadline,
             bytes: job.held_bytes(),
         };
         match self.gate.offer(candidate, job, now) {
             Offered::Queued | Offered::Overflow => {}
             Offered::Refused { job, reason: Refused::QueueFull, outlook } => {
-                let message = format!("the queue is full ({} waiting)", self.gate.depth());
-                refuse(job, Outcome::QueueFull, &message, outlook);
+                refuse(job, Outcome::QueueFull, &self.gate.why_full(), outlook);
             }
             Offered::Refused { job, reason: Refused::NoTicket, outlook } => {
                 let message = format!(
@@ -223,6 +228,7 @@ impl Limiter {
                     outlook.position,
                     outlook.eta.as_secs_f64()
                 );
+                self.remember(&job, now + outlook.retry_after, now);
                 refuse(job, Outcome::NoTicket, &message, outlook);
             }
             Offered::Refused { job, reason: Refused::FleetAway, .. } => job.refuse(
@@ -232,6 +238,7 @@ impl Limiter {
             ),
             Offered::Displaced { mut job, outlook, .. } => {
                 job.end_wait(now);
+                self.remember(&job, now + outlook.retry_after, now);
                 refuse(
                     job,
                     Outcome::Displaced,
@@ -239,6 +246,20 @@ impl Limiter {
                     outlook,
                 );
             }
+        }
+    }
+
+    /// The client of a job has gone before its ticket came.
+    fn left(&mut self, job: Job, now: Moment) {
+        self.remember(&job, now, now);
+        job.abandon();
+    }
+
+    /// Keeps the place of a job that leaves unserved and whose client may come again from `from` on.
+    fn remember(&mut self, job: &Job, from: Moment, now: Moment) {
+        if let Some(request) = job.facts.fingerprint {
+            let until = from + self.gate.settings().queue.remember_place;
+            self.places.leave(request, &job.facts.client, job.facts.first_arrived, until, now);
         }
     }
 
@@ -254,7 +275,7 @@ impl Limiter {
             }
             if let Some((candidate, mut job, not_before)) = returned {
                 if job.is_abandoned() {
-                    job.abandon();
+                    self.left(job, now);
                 } else {
                     job.waiting_since = now;
                     self.gate.give_back(candidate, job, now, not_before);
@@ -272,7 +293,7 @@ impl Limiter {
                 Command::Cancel(id) => {
                     if let Some(mut job) = self.gate.cancel(id, now) {
                         job.end_wait(now);
-                        job.abandon();
+                        self.left(job, now);
                     }
                 }
                 Command::Evict(id, answer) => {
@@ -281,11 +302,10 @@ impl Limiter {
                     let _ = answer.send(evicted.is_some());
                     if let Some(mut job) = evicted {
                         job.end_wait(now);
-                        job.refuse(
-                            Outcome::Displaced,
-                            "an operator removed this request from the queue",
-                            None,
-                        );
+                        // An SDK would bring it back otherwise.
+                        let never_again = [("x-should-retry", "false".to_owned())];
+                        let message = "an operator removed this request from the queue";
+                        job.refuse_with(Outcome::Removed, message, None, &never_again);
                     }
                 }
                 Command::Reconfigure(settings, answer) => {
@@ -317,7 +337,7 @@ impl Limiter {
                     job.end_wait(now);
                     let permit = Permit::new(ticket, candidate, self.report_to.clone());
                     if job.is_abandoned() {
-                        job.abandon();
+                        self.left(job, now);
                     } else {
                         released.push(Dispatch { job, permit });
                     }
@@ -325,6 +345,7 @@ impl Limiter {
                 Next::Expired { mut job, outlook, .. } => {
                     job.end_wait(now);
                     let message = format!("no ticket within {:.1} s", job.queued.as_secs_f64());
+                    self.remember(&job, now + outlook.retry_after, now);
                     refuse(job, Outcome::NoTicket, &message, outlook);
                 }
                 Next::Nothing => break,

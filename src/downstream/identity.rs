@@ -1,6 +1,7 @@
 //! Who sent a request, and by which id it is known: bounded and printable, since both go into the log.
 
 use crate::http::Head;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 /// The longest agent name that is kept, in bytes; the rest is cut.
@@ -24,6 +25,21 @@ pub fn client(head: &Head, peer: IpAddr) -> String {
             name
         }
         None => peer.to_canonical().to_string(),
+    }
+}
+
+/// Tells requests apart: the same client, method, target and body have the same number.
+///
+/// Keyed by chance, so that no client can make one that another's has; 64 bits because only a few thousand are compared
+/// at a time, and what a coincidence costs is a place in the queue.
+#[derive(Debug, Default)]
+pub struct Fingerprints(RandomState);
+
+impl Fingerprints {
+    /// The number of this request.
+    #[must_use]
+    pub fn of(&self, client: &str, head: &Head, body: &[u8]) -> u64 {
+        self.0.hash_one((client, head.method(), head.target(), body))
     }
 }
 
@@ -83,6 +99,24 @@ mod tests {
         assert_ne!(key, of("Authorization: Bearer nvapi-other\r\n"));
         let long = of(&format!("X-Agent-Id: {}\r\n", "é".repeat(500)));
         assert!(long.len() <= MAX_CLIENT_NAME, "{}", long.len());
+    }
+
+    #[test]
+    fn a_request_is_the_same_by_its_client_method_target_and_body() {
+        let (of, other) = (Fingerprints::default(), Fingerprints::default());
+        let number = |client, target, fields, body| {
+            of.of(client, &request("POST", target, fields, body).head, body.as_bytes())
+        };
+        let first = number("a", "/v1/x?q", "", "{}");
+        assert_eq!(first, number("a", "/v1/x?q", "x-stainless-retry-count: 1\r\n", "{}"));
+        for different in [
+            number("b", "/v1/x?q", "", "{}"),
+            number("a", "/v1/x", "", "{}"),
+            number("a", "/v1/x?q", "", "{ }"),
+        ] {
+            assert_ne!(first, different);
+        }
+        assert_ne!(first, other.of("a", &request("POST", "/v1/x?q", "", "{}").head, b"{}"), "keyed");
     }
 
     #[test]

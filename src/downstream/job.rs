@@ -1,14 +1,16 @@
 //! The request that moves from stage to stage, and its obligation to be answered.
 //!
 //! A job is owned by one stage at a time. It ends through exactly one of [`Job::refuse`], [`Job::settle`] and
-//! [`Job::abandon`]; one that is dropped unanswered, by a defect, answers its client with an internal error.
+//! [`Job::abandon`]; one that is dropped unanswered, by a bug, answers its client with an internal error.
 
 use crate::clock::Moment;
 use crate::downstream::access::cors_fields;
 use crate::downstream::body_memory::BodyShare;
+use crate::downstream::keepalive::{Begun, Early, ErrorFrame};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::Head;
-use crate::http::error::ErrorAnswer;
+use crate::http::error::{ErrorAnswer, delay_seconds};
+use crate::http::write::chunk_into;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
@@ -36,6 +38,8 @@ pub struct Job {
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
     pub upstream: UpstreamAttempt,
+    /// The 200 that the client got while it waited.
+    early: Option<Early>,
     responder: Responder,
     journal: Arc<Journal>,
 }
@@ -60,8 +64,14 @@ pub struct Facts {
     pub page: Option<Box<str>>,
     /// When its last byte had come.
     pub arrived: Moment,
+    /// When it arrived for the first time, where its client had given up and has sent it again.
+    pub first_arrived: Moment,
+    /// What it is known by when its client sends it again; `None` where that is not remembered.
+    pub fingerprint: Option<u64>,
     /// Until when it may wait for tickets.
     pub deadline: Moment,
+    /// Its client may get an early 200, so the answer must not come compressed.
+    pub is_kept_alive: bool,
 }
 
 /// Which of the two upstreams a request goes to.
@@ -122,6 +132,7 @@ impl Job {
             attempts: 0,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
+            early: None,
             responder,
             journal,
         }
@@ -155,6 +166,21 @@ impl Job {
     pub fn end_wait(&mut self, now: Moment) {
         self.queued += now.since(self.waiting_since);
         self.waiting_since = now;
+        self.responder.link.note_queued(self.queued);
+    }
+
+    /// The holder is about to pass an answer on: no early 200 is sent from here on. `None` for a request that is not
+    /// kept alive.
+    pub fn begin_answer(&mut self) -> Option<Begun> {
+        let begun = self.responder.link.begin_answer();
+        self.early = begun.and_then(|begun| begun.early);
+        begun
+    }
+
+    /// Ends an early 200 with an error that the upstream's answer amounts to; the log says `outcome`.
+    pub fn end_early(mut self, outcome: Outcome, error: &ErrorFrame) {
+        let unsent = self.end_signs();
+        self.end_with_frame(outcome, error, unsent);
     }
 
     /// Answers with an error of the sidecar's own.
@@ -176,6 +202,7 @@ impl Job {
     /// The answer has been written: gives the connection back and closes the books.
     pub fn settle(mut self, outcome: Outcome, next: AfterAnswer) {
         self.responder.settled = true;
+        self.end_signs();
         // First, because the client may send its next request at once.
         self.responder.link.give_back(next, self.responder.leftover);
         self.close_books(outcome);
@@ -193,7 +220,13 @@ impl Job {
         retry_after: Option<Duration>,
         fields: &[(&str, String)],
     ) {
+        let unsent = self.end_signs();
         let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
+        if self.early.is_some() && outcome != Outcome::ClientGone {
+            let retry_after = retry_after.map(delay_seconds);
+            let error = ErrorFrame::own(outcome, message).with_retry_after(retry_after);
+            return self.end_with_frame(outcome, &error, unsent);
+        }
         self.close_books(outcome);
         self.responder.settled = true;
         if outcome == Outcome::ClientGone {
@@ -208,6 +241,7 @@ impl Job {
         let answer = ErrorAnswer {
             outcome,
             message,
+            path: self.head.path(),
             retry_after,
             request_id: &self.facts.request_id,
             extra_fields: &extra_fields,
@@ -216,6 +250,24 @@ impl Job {
         }
         .to_bytes(self.journal.wall());
         self.responder.link.give_back_with(answer, AfterAnswer::keep_if(keep));
+    }
+
+    /// The end of the signs of life; returns what must be written before anything else.
+    fn end_signs(&mut self) -> Vec<u8> {
+        let ended = self.responder.link.end_signs();
+        self.early = self.early.or(ended.early);
+        ended.unsent
+    }
+
+    /// The frame and then the end without a last chunk: a clean end would pass for success.
+    fn end_with_frame(&mut self, outcome: Outcome, error: &ErrorFrame, mut answer: Vec<u8>) {
+        self.close_books(outcome);
+        self.responder.settled = true;
+        if let Some(early) = self.early {
+            let frame = if early.is_stream { error.to_event(early.form) } else { error.to_json(early.form) };
+            chunk_into(&mut answer, &frame);
+        }
+        self.responder.link.give_back_with(answer, AfterAnswer::Close);
     }
 
     /// The fields that every answer to this request gets: what a limited one went through, and for a browser's page the
@@ -249,6 +301,7 @@ impl Job {
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
             upstream_error: self.upstream.error,
+            early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
     }
 }
@@ -258,7 +311,7 @@ impl Drop for Job {
         if !self.responder.settled {
             self.refuse_in_place(
                 Outcome::Internal,
-                "the sidecar lost this request; this is a defect",
+                "the sidecar lost this request; this is a bug",
                 None,
                 &[],
             );

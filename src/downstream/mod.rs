@@ -9,5 +9,6 @@ pub mod connections;
 pub mod hangup;
 pub mod identity;
 pub mod job;
+pub mod keepalive;
 pub mod link;
 pub mod source;

@@ -2,7 +2,7 @@
 
 use crate::clock::{Moment, duration_from_secs_f64};
 use crate::downstream::body_memory::BodyShare;
-use crate::downstream::link::{AfterAnswer, Link, LoopPort};
+use crate::downstream::link::{AfterAnswer, Link, LoopPort, Sign};
 use crate::downstream::source::Port;
 use crate::downstream::source::Source;
 use crate::front::intake::{Handled, Intake, LetIn, Refused};
@@ -200,12 +200,18 @@ impl Connection {
         if self.closed
             && let State::Lent { job } = self.state
             && self.link.is_lent()
-            && self.link.hangup().cancel()
+        {
+            self.hung_up(job, context);
+        }
+        after
+    }
+
+    fn hung_up(&self, job: Option<u64>, context: &LoopContext<'_>) {
+        if self.link.hangup().cancel()
             && let Some(job) = job
         {
             context.intake.cancel(job);
         }
-        after
     }
 
     /// The holder has given the connection back with a message.
@@ -236,11 +242,22 @@ impl Connection {
                 self.refuse(Outcome::Invalid(408), &message, context);
                 self.drive(context)
             }
-            // A connection that was given back by re-arming says nothing until its next request; its rest begins here.
-            State::Lent { .. } => {
-                self.deadline = context.now + IDLE;
-                self.drive(context)
-            }
+            State::Lent { job } => match context.intake.give_sign(&self.link, context.now) {
+                Sign::Next(due, _) => {
+                    self.deadline = due;
+                    AfterEvent::Stay
+                }
+                Sign::Gone => {
+                    self.deadline = context.now + IDLE;
+                    self.hung_up(job, context);
+                    AfterEvent::Stay
+                }
+                // A connection that was given back by re-arming says nothing until its next request; its rest begins here.
+                Sign::None => {
+                    self.deadline = context.now + IDLE;
+                    self.drive(context)
+                }
+            },
             _ => AfterEvent::Close,
         }
     }
@@ -392,10 +409,10 @@ impl Connection {
                 self.written = 0;
                 self.state = State::Watching;
             }
-            Handled::Lent { job } => {
+            Handled::Lent { job, look_at } => {
                 self.reader.shrink();
                 self.state = State::Lent { job };
-                self.deadline = context.now + IDLE;
+                self.deadline = look_at.min(context.now + IDLE);
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::downstream::link::{LoopPort, Returned};
 use crate::downstream::source::Port;
 use crate::front::connection::{AfterEvent, Connection, LoopContext};
 use crate::front::intake::Intake;
+use crate::lifecycle::Stopping;
 use crate::outcome::Outcome;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::unix::SourceFd;
@@ -16,7 +17,6 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const WAKE: Token = Token(usize::MAX);
@@ -85,7 +85,6 @@ pub struct EventLoop {
     clock: Clock,
     generation: u32,
     refusals: usize,
-    draining: bool,
     /// Not before this moment is anything accepted.
     accept_from: Moment,
     must_accept: bool,
@@ -105,6 +104,7 @@ impl EventLoop {
         listeners: Vec<(TcpListener, Port)>,
         open: OpenConnections,
         intake: Arc<Intake>,
+        stopping: Stopping,
         clock: Clock,
     ) -> io::Result<(EventLoop, LoopHandle)> {
         let poll = Poll::new()?;
@@ -115,7 +115,7 @@ impl EventLoop {
         let (sender, returns) = unbounded();
         let waker = Waker::new(poll.registry(), WAKE)?;
         let registry = poll.registry().try_clone()?;
-        let home = Arc::new(LoopPort { returns: sender, waker, registry, draining: AtomicBool::new(false) });
+        let home = Arc::new(LoopPort { returns: sender, waker, registry, stopping });
         // Two commands in a life, and a show a second that a loop takes at once.
         let (order_to, commands) = unbounded();
         let handle = LoopHandle { commands: order_to, home: home.clone() };
@@ -131,7 +131,6 @@ impl EventLoop {
             clock,
             generation: 0,
             refusals: 0,
-            draining: false,
             accept_from: Moment::ZERO,
             must_accept: false,
             next_deadline: Moment::NEVER,
@@ -317,11 +316,12 @@ impl EventLoop {
                 }
             }
         }
-        if self.draining {
-            self.close_idle();
+        if !self.is_draining() {
+            return false;
         }
+        self.close_idle();
         // Viewers watch to the end, but nobody waits for them.
-        self.draining && self.connections.iter().all(|(_, connection)| connection.is_watching())
+        self.connections.iter().all(|(_, connection)| connection.is_watching())
     }
 
     fn show(&mut self, event: &[u8], now: Moment) {
@@ -333,8 +333,6 @@ impl EventLoop {
     }
 
     fn begin_draining(&mut self, now: Moment) {
-        self.draining = true;
-        self.home.draining.store(true, Ordering::SeqCst);
         self.must_accept = false;
         for (listener, _) in self.listeners.drain(..) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
@@ -343,6 +341,11 @@ impl EventLoop {
             connection.drain(now);
             self.next_deadline = self.next_deadline.min(connection.deadline());
         }
+    }
+
+    /// Whether it accepts nothing more: its listeners are gone.
+    fn is_draining(&self) -> bool {
+        self.listeners.is_empty()
     }
 
     fn close_idle(&mut self) {

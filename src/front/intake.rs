@@ -5,13 +5,16 @@ use crate::config::{Config, LiveConfig};
 use crate::dispatch::thread::{Command, LimiterHandle};
 use crate::downstream::access::{self, Admitted, Denied};
 use crate::downstream::body_memory::{BodyBudget, BodyShare};
-use crate::downstream::identity;
+use crate::downstream::identity::{self, Fingerprints};
 use crate::downstream::job::{Body, Facts, Job, Responder};
+use crate::downstream::keepalive::{self, KeptAlive, Opening, Plan};
+use crate::downstream::link::{Link, Sign};
 use crate::downstream::source::Source;
 use crate::front::route;
 use crate::http::error::ErrorAnswer;
 use crate::http::write::local_answer;
 use crate::http::{Head, Request};
+use crate::lifecycle::Stopping;
 use crate::ops::pages::{Pages, Reply};
 use crate::ops::paths::PageKind;
 use crate::outcome::Outcome;
@@ -23,7 +26,7 @@ use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
@@ -51,6 +54,8 @@ pub enum Handled {
     Lent {
         /// The id of its job; `None` for a page that is not a job.
         job: Option<u64>,
+        /// When to look whether a sign of life is due; never for a request that is not kept alive.
+        look_at: Moment,
     },
 }
 
@@ -84,7 +89,7 @@ pub struct IntakeParts {
     /// The books of finished requests.
     pub journal: Arc<Journal>,
     /// The sidecar shuts down: proxied requests are refused.
-    pub draining: Arc<AtomicBool>,
+    pub stopping: Stopping,
     /// The budget for request bodies.
     pub budget: BodyBudget,
     /// The clock.
@@ -97,13 +102,14 @@ pub struct IntakeParts {
 pub struct Intake {
     parts: IntakeParts,
     next_id: AtomicU64,
+    fingerprints: Fingerprints,
 }
 
 impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(parts: IntakeParts) -> Intake {
-        Intake { parts, next_id: AtomicU64::new(1) }
+        Intake { parts, next_id: AtomicU64::new(1), fingerprints: Fingerprints::default() }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -146,6 +152,17 @@ impl Intake {
         self.parts.limiter.command(Command::Cancel(job));
     }
 
+    /// Sends the client of a job a sign of life if one is due.
+    pub(super) fn give_sign(&self, link: &Link, now: Moment) -> Sign {
+        let sign = link.give_sign(&self.parts.clock, now);
+        if let Sign::Next(_, sent) = sign
+            && let Some(kind) = sent.sign
+        {
+            self.parts.journal.metrics().signed(kind, sent.is_first, sent.is_early);
+        }
+        sign
+    }
+
     /// An error answer to something that never became a request.
     pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
@@ -157,6 +174,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
+            path: "",
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -198,6 +216,7 @@ impl Intake {
         let answer = ErrorAnswer {
             outcome,
             message: &denied.message,
+            path: head.path(),
             retry_after: None,
             request_id: &request_id,
             extra_fields: &fields,
@@ -229,7 +248,7 @@ impl Intake {
             LetIn::Page(kind) => {
                 return match self.parts.pages.reply(kind, request, from, now) {
                     Reply::Now(bytes, keep) => Handled::Answer { bytes, keep },
-                    Reply::Later => Handled::Lent { job: None },
+                    Reply::Later => Handled::Lent { job: None, look_at: Moment::NEVER },
                     Reply::Watch(head) => Handled::Watch { head },
                 };
             }
@@ -244,23 +263,35 @@ impl Intake {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let class = route::classify(&head, &body, &config);
+        let plan = Plan::of(&head, class.wanted, class.asked_model.as_deref(), &config.keepalive);
+        let mut wait = route::patience(&head, config.limiter.queue.timeout);
+        if plan.is_none() {
+            // It hangs up after so much silence, and nothing can be said to it meanwhile.
+            wait = keepalive::patience(&head).map_or(wait, |patience| patience.min(wait));
+        }
         let body = Body { bytes: strip(body, class.strip), share: body_share };
+        let client: Arc<str> = pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into();
+        let is_remembered = class.route == Route::Limited && !config.limiter.queue.remember_place.is_zero();
         let facts = Facts {
             id,
             request_id: identity::request_id(&head),
-            client: pass.client.unwrap_or_else(|| identity::client(&head, from.peer)).into(),
+            fingerprint: is_remembered.then(|| self.fingerprints.of(&client, &head, &body.bytes)),
+            client,
             model: class.model.map(Into::into),
             priority: route::priority(&head),
             route: class.route,
             destination: class.destination,
             page: pass.origin.map(Into::into),
             arrived: now,
-            deadline: now + route::patience(&head, config.limiter.queue.timeout),
+            first_arrived: now,
+            deadline: now + wait,
+            is_kept_alive: plan.is_some(),
         };
+        let look_at = keep_alive(plan, &facts, &head, from.link);
         from.link.lend(from.unread);
         let line = Responder::new(from.link.clone(), leftover);
         let job = Job::new(facts, head, body, line, self.parts.journal.clone());
-        if self.parts.draining.load(Ordering::SeqCst) {
+        if self.parts.stopping.is_draining() {
             job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", Some(BUSY_RETRY));
         } else {
             match job.facts.route {
@@ -274,8 +305,23 @@ impl Intake {
                 }
             }
         }
-        Handled::Lent { job: Some(id) }
+        Handled::Lent { job: Some(id), look_at }
     }
+}
+
+/// Keeps the client of a request alive by `plan`; returns when to look whether a sign is due.
+fn keep_alive(plan: Option<Plan>, facts: &Facts, head: &Head, link: &Link) -> Moment {
+    let Some(plan) = plan else { return Moment::NEVER };
+    let opening = Opening {
+        request_id: facts.request_id.clone(),
+        page: facts.page.clone(),
+        is_limited: facts.route == Route::Limited,
+        persists: head.keep_alive() && link.may_persist(),
+    };
+    let kept = KeptAlive::new(plan, opening, facts.arrived);
+    let look_at = kept.look_at(facts.arrived);
+    link.keep_alive(kept);
+    look_at
 }
 
 /// Takes the gateway's prefix off the model's name, in place.

@@ -3,6 +3,7 @@
 use crate::config::{Config, LimitUnmatched};
 use crate::downstream::identity::cut;
 use crate::downstream::job::Destination;
+use crate::downstream::keepalive::Wanted;
 use crate::http::{Head, path};
 use crate::priority::Priority;
 use crate::telemetry::record::Route;
@@ -25,6 +26,10 @@ pub struct Class {
     pub model: Option<String>,
     /// Bytes of the body to be replaced, and by what, to take the gateway's prefix off the model.
     pub strip: Option<(Range<usize>, String)>,
+    /// The model as the client calls it, for a stream: its signs of life name it.
+    pub asked_model: Option<String>,
+    /// What the body asks for beside the model.
+    pub wanted: Wanted,
 }
 
 /// The longest model name that is kept for the limiter and the log.
@@ -53,8 +58,17 @@ const INFERENCE_PATHS: [&str; 13] = [
 /// Classifies a request by the gateway that its model names, or by its path where it names none.
 #[must_use]
 pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
+    let (wanted, body) = read(body);
+    let asked_model = match &body {
+        Body::Named { name, .. } if wanted.stream => Some(cut(name.clone().into_owned(), MAX_MODEL_NAME)),
+        _ => None,
+    };
+    Class { asked_model, wanted, ..route_of(head, body, config) }
+}
+
+fn route_of(head: &Head, body: Body<'_>, config: &Config) -> Class {
     let routing = &config.routing;
-    let (name, span) = match read_model(body) {
+    let (name, span) = match body {
         Body::Named { name, span } => (name, span),
         Body::Unnamed => return unmatched(head, None, config),
         // Limited for nothing does less harm than a request past the quota, or one that goes to another provider.
@@ -64,6 +78,8 @@ pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
                 destination: Destination::Nvidia,
                 model: None,
                 strip: None,
+                asked_model: None,
+                wanted: Wanted::default(),
             };
         }
     };
@@ -81,6 +97,8 @@ pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
         destination: Destination::Nvidia,
         model: Some(cut(model.to_owned(), MAX_MODEL_NAME)),
         strip: stripped,
+        asked_model: None,
+        wanted: Wanted::default(),
     }
 }
 
@@ -97,6 +115,8 @@ fn unmatched(head: &Head, model: Option<String>, config: &Config) -> Class {
         destination: Destination::Other,
         model: model.map(|m| cut(m, MAX_MODEL_NAME)),
         strip: None,
+        asked_model: None,
+        wanted: Wanted::default(),
     }
 }
 
@@ -133,28 +153,35 @@ enum Body<'a> {
     Unreadable,
 }
 
-/// The top-level `model` of a JSON object. As in JavaScript's and Python's parsers the last of several wins.
-fn read_model(body: &[u8]) -> Body<'_> {
+/// The top-level `model` of a JSON object, and whether its `stream` is `true`. As in JavaScript's and Python's parsers the
+/// last of several wins.
+fn read(body: &[u8]) -> (Wanted, Body<'_>) {
+    let nothing = Wanted::default();
     if !begins_as_object(body) {
-        return Body::Unnamed;
+        return (nothing, Body::Unnamed);
     }
-    let Ok(text) = std::str::from_utf8(body) else { return Body::Unreadable };
-    match serde_json::Deserializer::from_str(text).deserialize_map(ModelVisitor) {
-        Ok(None) => Body::Unnamed,
-        Ok(Some(raw)) => {
-            // A raw value borrows from the text, so its place follows from the addresses.
-            let start = raw.as_ptr().addr() - text.as_ptr().addr();
-            let span = start..start + raw.len();
-            if let Ok(plain) = serde_json::from_str::<&str>(raw) {
-                return Body::Named { name: Cow::Borrowed(plain), span };
-            }
-            match serde_json::from_str::<String>(raw) {
-                Ok(name) => Body::Named { name: Cow::Owned(name), span },
-                Err(_) if raw.starts_with('"') => Body::Unreadable,
-                Err(_) => Body::Unnamed,
-            }
+    let Ok(text) = std::str::from_utf8(body) else { return (nothing, Body::Unreadable) };
+    match serde_json::Deserializer::from_str(text).deserialize_map(MembersVisitor) {
+        Ok(Members { model, stream }) => {
+            let wanted = Wanted { is_json: true, stream: stream == Some("true") };
+            (wanted, model.map_or(Body::Unnamed, |raw| named(text, raw)))
         }
-        Err(_) => Body::Unreadable,
+        Err(_) => (nothing, Body::Unreadable),
+    }
+}
+
+/// What a model's value says, `raw` being where it is written in `text`.
+fn named<'a>(text: &'a str, raw: &'a str) -> Body<'a> {
+    // A raw value borrows from the text, so its place follows from the addresses.
+    let start = raw.as_ptr().addr() - text.as_ptr().addr();
+    let span = start..start + raw.len();
+    if let Ok(plain) = serde_json::from_str::<&str>(raw) {
+        return Body::Named { name: Cow::Borrowed(plain), span };
+    }
+    match serde_json::from_str::<String>(raw) {
+        Ok(name) => Body::Named { name: Cow::Owned(name), span },
+        Err(_) if raw.starts_with('"') => Body::Unreadable,
+        Err(_) => Body::Unnamed,
     }
 }
 
@@ -166,32 +193,41 @@ fn begins_as_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !is_mark_or_blank(byte)) == Some(&b'{')
 }
 
+/// The members of a body that decide about its way, as they are written.
+#[derive(Default)]
+struct Members<'a> {
+    model: Option<&'a str>,
+    stream: Option<&'a str>,
+}
+
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
 enum Key {
     Model,
+    Stream,
     #[serde(other)]
     Other,
 }
 
-struct ModelVisitor;
+struct MembersVisitor;
 
-impl<'de> Visitor<'de> for ModelVisitor {
-    type Value = Option<&'de str>;
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut model = None;
+        let mut members = Members::default();
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Model => model = Some(map.next_value::<&'de RawValue>()?.get()),
+                Key::Model => members.model = Some(map.next_value::<&'de RawValue>()?.get()),
+                Key::Stream => members.stream = Some(map.next_value::<&'de RawValue>()?.get()),
                 Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(model)
+        Ok(members)
     }
 }
 
@@ -275,6 +311,25 @@ mod tests {
         assert_eq!(class_of(CHAT, body, &local()).route, Route::PassThrough);
         let body = r#"{"model":"other/y", "messages":[{"model":"z"}], "mod\u0065l" : "nvidia\/x"}"#;
         assert_eq!(class_of(CHAT, body, &local()).model.as_deref(), Some("nvidia/x"));
+    }
+
+    #[test]
+    fn a_stream_is_wanted_where_the_last_stream_member_is_true() {
+        let wanted = |body: &str| class_of(CHAT, body, &local()).wanted;
+        for (body, stream) in [
+            (r#"{"stream":true,"model":"nvidia/x"}"#, true),
+            (r#"{"stream" : true }"#, true),
+            (r#"{"stream":false,"stream":true}"#, true),
+            (r#"{"stream":true,"stream":false}"#, false),
+            (r#"{"stream":"true"}"#, false),
+            (r#"{"options":{"stream":true}}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(wanted(body), Wanted { is_json: true, stream }, "{body}");
+        }
+        assert_eq!(wanted("[true]"), Wanted::default());
+        let class = class_of(CHAT, r#"{"stream":true,"model":"nvidia/x"}"#, &local());
+        assert_eq!(class.asked_model.as_deref(), Some("nvidia/x"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::anthropic;
 use super::write::local_answer;
 use crate::outcome::Outcome;
 
@@ -14,6 +15,8 @@ pub struct ErrorAnswer<'a> {
     pub outcome: Outcome,
     /// For the person who reads the client's log: what is wrong and what to do about it.
     pub message: &'a str,
+    /// The request's path, empty where none is known: on Anthropic's the error has Anthropic's form.
+    pub path: &'a str,
     /// When to try again; rounded up to whole seconds, at least one. Without it, outcomes that time can mend say 1 s.
     pub retry_after: Option<Duration>,
     /// Told as `X-Request-Id`.
@@ -60,6 +63,10 @@ impl ErrorAnswer<'_> {
     /// The content alone.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
+        if anthropic::is_spoken_on(self.path) {
+            let error = anthropic::Envelope::new(self.status(), self.message, Some(self.request_id));
+            return serde_json::to_vec(&error).unwrap_or_default();
+        }
         let (meaning, fallback) = (self.outcome.meaning(), Outcome::Internal.meaning());
         let error = Error {
             message: self.message,
@@ -106,6 +113,7 @@ mod tests {
         ErrorAnswer {
             outcome,
             message: "say \"please\"",
+            path: "/v1/chat/completions",
             retry_after,
             request_id: "r-1",
             extra_fields: &[("vary", "origin")],
@@ -133,6 +141,28 @@ mod tests {
             assert!(head.lines().any(|line| line == field), "{field} in {head}");
         }
         assert!(!head.contains("retry-after"));
+    }
+
+    #[test]
+    fn on_anthropics_path_it_has_the_form_that_its_clients_expect() {
+        for (outcome, error_type) in [
+            (Outcome::NoTicket, "rate_limit_error"),
+            (Outcome::QueueFull, "overloaded_error"),
+            (Outcome::UpstreamTimeout, "timeout_error"),
+            (Outcome::UpstreamBroken, "api_error"),
+            (Outcome::Invalid(400), "invalid_request_error"),
+            (Outcome::Invalid(401), "authentication_error"),
+            (Outcome::Removed, "permission_error"),
+        ] {
+            let body = ErrorAnswer { path: "/v1/messages", ..error(outcome, None) }.body();
+            let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let expected = serde_json::json!({
+                "type": "error",
+                "error": { "type": error_type, "message": "say \"please\"" },
+                "request_id": "r-1",
+            });
+            assert_eq!(json, expected, "{outcome:?}");
+        }
     }
 
     #[test]

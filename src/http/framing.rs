@@ -12,6 +12,13 @@ use super::scan::HeadScan;
 /// Memory given to a body before any of it has arrived: a declared length alone must not cost memory.
 const FIRST_BODY_BYTES: usize = 64 * 1024;
 
+/// What is buffered of a connection up to this size lies among the allocator's small blocks.
+const SMALL_BYTES: usize = 8 * 1024;
+
+/// What is larger gets a mapping of its own, of which only the pages that are used cost memory and which leaves nothing
+/// behind: thousands of half heads would otherwise keep the allocator's heaps from shrinking for good.
+const MAPPED_BYTES: usize = 160 * 1024;
+
 /// What a request may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -81,6 +88,9 @@ impl RequestReader {
         if !rest.is_empty() {
             self.buffered.drain(..self.consumed);
             self.consumed = 0;
+            if self.buffered.capacity() < MAPPED_BYTES && self.buffered.len() + rest.len() > SMALL_BYTES {
+                self.buffered.reserve_exact(MAPPED_BYTES - self.buffered.len());
+            }
             self.buffered.extend_from_slice(rest);
         }
     }
@@ -160,7 +170,8 @@ impl RequestReader {
             State::Body(incoming) => incoming.head.held_bytes() + incoming.body.capacity(),
             State::Head(_) | State::Refused(_) => 0,
         };
-        self.buffered.capacity() + incoming
+        // Of a mapping only what was written to.
+        self.buffered.len().max(self.buffered.capacity().min(SMALL_BYTES)) + incoming
     }
 
     /// Bytes of the present request's body that have arrived, without the transfer coding.

@@ -3,6 +3,7 @@
 //! All of it decides on values: no socket, no clock, no thread. The one exception is [`server`], a small blocking
 //! server on the same framing for the parts that are not the proxy.
 
+pub mod anthropic;
 mod chunked;
 pub mod error;
 pub mod framing;

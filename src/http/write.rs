@@ -168,7 +168,8 @@ fn field_into(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The form of `Date` (RFC 9110 §5.6.7). It has four digits for the year, and a system clock may say anything.
-fn http_date(date: SystemTime) -> String {
+#[must_use]
+pub fn http_date(date: SystemTime) -> String {
     const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
     let first = SystemTime::UNIX_EPOCH;
     httpdate::fmt_http_date(date.clamp(first, first + END_OF_9999))

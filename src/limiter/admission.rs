@@ -17,7 +17,7 @@ pub struct Candidate {
     pub client: Arc<str>,
     /// The model that it asks for, if it names one: refusals hold by model.
     pub model: Option<Arc<str>>,
-    /// When it arrived; kept when it comes back after a refusal.
+    /// When it first arrived; kept when it comes back after a refusal, and when its client comes again with it.
     pub arrived: Moment,
     /// When it will have waited for as long as it may.
     pub deadline: Moment,

@@ -1,8 +1,9 @@
 //! Clients that take turns: round robin with one job a turn, each client's jobs in the order of their arrival.
 //!
-//! A client that has something to send joins at the end of the ring; when it was served it goes to the end again. So with n
-//! clients waiting, a newcomer's first job goes after at most n − 1 others, however many jobs each of them has. Jobs that
-//! come back after a refusal had their turn already: they go before the ring, oldest first.
+//! It is the turn of the client that has waited longest for one: since it was last served, or since its first job arrived. So
+//! with n clients waiting, a newcomer's first job goes after at most n − 1 others, however many jobs each of them has; and
+//! a job that comes again with the time of its first arrival has the turn that it would have, had it never left. Jobs that come
+//! back after a refusal had their turn already: they go before the ring, oldest first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,6 +21,15 @@ pub struct Order {
     pub serial: u64,
 }
 
+/// Since when a client has waited for its turn; the number keeps apart what happened in the same moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Turn {
+    /// Since when.
+    pub since: Moment,
+    /// Grows with each arrival and each service.
+    pub serial: u64,
+}
+
 /// A job's name in the gate's store.
 pub type Key = usize;
 
@@ -29,7 +39,7 @@ pub struct Turns {
     clients: Slab<Client>,
     names: HashMap<Arc<str>, usize>,
     /// Clients by their turn.
-    ring: BTreeMap<u64, usize>,
+    ring: BTreeMap<Turn, usize>,
     returned: BTreeMap<Order, Key>,
     ages: BTreeSet<Order>,
     /// `at_least[n]`: how many clients wait with more than n jobs. Sums of its head say who goes before whom.
@@ -40,7 +50,9 @@ pub struct Turns {
 struct Client {
     name: Arc<str>,
     jobs: BTreeMap<Order, Key>,
-    turn: u64,
+    turn: Turn,
+    /// It was served while these jobs waited: its turn counts from then, and not from an arrival.
+    served: bool,
 }
 
 /// Who goes next.
@@ -53,7 +65,7 @@ pub struct Front<'a> {
     /// Its client; `None` for a job that came back, which goes before all turns.
     pub client: Option<&'a Arc<str>>,
     /// The turn: lower goes first.
-    pub turn: u64,
+    pub turn: Turn,
 }
 
 impl Turns {
@@ -79,7 +91,7 @@ impl Turns {
     #[must_use]
     pub fn front(&self) -> Option<Front<'_>> {
         if let Some((&order, &key)) = self.returned.first_key_value() {
-            return Some(Front { key, order, client: None, turn: 0 });
+            return Some(Front { key, order, client: None, turn: Turn::default() });
         }
         let (&turn, &index) = self.ring.first_key_value()?;
         let client = self.clients.get(index)?;
@@ -87,13 +99,20 @@ impl Turns {
         Some(Front { key, order, client: Some(&client.name), turn })
     }
 
-    /// Adds a job. `turn` is the client's place in the ring if it is not in it yet.
-    pub fn insert(&mut self, client: &Arc<str>, order: Order, key: Key, turn: u64) {
+    /// Adds a job. `turn` is the client's if it waits for none yet, or for a later one without having been served.
+    pub fn insert(&mut self, client: &Arc<str>, order: Order, key: Key, turn: Turn) {
         self.ages.insert(order);
         let index = match self.names.get(client) {
-            Some(&index) => index,
+            Some(&index) => {
+                let client = &self.clients[index];
+                if !client.served && turn < client.turn {
+                    self.take_turn(index, turn);
+                }
+                index
+            }
             None => {
-                let index = self.clients.insert(Client { name: client.clone(), jobs: BTreeMap::new(), turn });
+                let (name, jobs) = (client.clone(), BTreeMap::new());
+                let index = self.clients.insert(Client { name, jobs, turn, served: false });
                 self.names.insert(client.clone(), index);
                 self.ring.insert(turn, index);
                 index
@@ -115,7 +134,7 @@ impl Turns {
 
     /// Takes a job out. If it was its client's turn, the client goes to the end of the ring, which is `turn`;
     /// without `turn` (a cancelled job) it keeps its place.
-    pub fn remove(&mut self, client: &Arc<str>, order: Order, turn: Option<u64>) -> bool {
+    pub fn remove(&mut self, client: &Arc<str>, order: Order, turn: Option<Turn>) -> bool {
         if !self.ages.remove(&order) {
             return false;
         }
@@ -135,18 +154,34 @@ impl Turns {
             self.names.remove(&client.name);
             self.clients.remove(index);
         } else if let Some(turn) = turn {
-            self.ring.remove(&client.turn);
-            client.turn = turn;
-            self.ring.insert(turn, index);
+            client.served = true;
+            self.take_turn(index, turn);
         }
         true
     }
 
-    /// How many jobs would go before the next job of this client.
+    fn take_turn(&mut self, index: usize, turn: Turn) {
+        let client = &mut self.clients[index];
+        self.ring.remove(&client.turn);
+        client.turn = turn;
+        self.ring.insert(turn, index);
+    }
+
+    /// How many jobs would go before a job of this client that arrived at this moment.
     #[must_use]
-    pub fn ahead_of_next(&self, client: &Arc<str>) -> usize {
-        let own = self.names.get(client).map_or(0, |&index| self.clients[index].jobs.len());
-        self.ahead(own)
+    pub fn ahead_of_next(&self, client: &Arc<str>, arrived: Moment) -> usize {
+        let waiting = self.names.get(client).map(|&index| &self.clients[index]);
+        if self.ages.last().is_none_or(|newest| newest.arrived <= arrived) {
+            return self.ahead(waiting.map_or(0, |client| client.jobs.len()));
+        }
+        // It comes again: some of its client's jobs, and for its first turn some of the clients, are behind it.
+        let own =
+            waiting.map_or(0, |client| client.jobs.range(..=Order { arrived, serial: u64::MAX }).count());
+        let turn = waiting.filter(|client| client.served).map_or(arrived, |client| client.turn.since);
+        if own > 0 {
+            return self.ahead(own);
+        }
+        self.returned.len() + self.ring.range(..=Turn { since: turn, serial: u64::MAX }).count()
     }
 
     /// How many jobs go before a client's job with `own` of its own before it: each other client's first own + 1.
@@ -178,6 +213,10 @@ mod tests {
 
     fn order(serial: u64) -> Order {
         Order { arrived: Moment::from_nanos(serial), serial }
+    }
+
+    fn turn(serial: u64) -> Turn {
+        Turn { since: Moment::from_nanos(serial), serial }
     }
 
     /// Round robin as one would write it without a thought for cost.
@@ -218,11 +257,11 @@ mod tests {
         let (hog, polite): (Arc<str>, Arc<str>) = ("hog".into(), "polite".into());
         let mut turns = Turns::default();
         for serial in 0..500 {
-            turns.insert(&hog, order(serial), 0, serial);
+            turns.insert(&hog, order(serial), 0, turn(serial));
         }
-        assert_eq!(turns.ahead_of_next(&polite), 1);
-        turns.insert(&polite, order(500), 0, 500);
-        turns.remove(&hog, order(0), Some(501));
+        assert_eq!(turns.ahead_of_next(&polite, Moment::from_nanos(500)), 1);
+        turns.insert(&polite, order(500), 0, turn(500));
+        turns.remove(&hog, order(0), Some(turn(501)));
         assert_eq!(turns.front().unwrap().client, Some(&polite));
     }
 
@@ -230,10 +269,10 @@ mod tests {
     fn a_job_that_came_back_goes_first_and_costs_no_turn() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut turns = Turns::default();
-        turns.insert(&a, order(1), 1, 1);
+        turns.insert(&a, order(1), 1, turn(1));
         turns.insert_returned(order(2), 2);
         assert_eq!(turns.front().unwrap().key, 2);
-        turns.remove(&b, order(2), Some(9));
+        turns.remove(&b, order(2), Some(turn(9)));
         assert_eq!(turns.front().unwrap().key, 1);
     }
 
@@ -247,9 +286,9 @@ mod tests {
                 let client: Arc<str> = format!("client {name}").into();
                 match action {
                     0 | 1 => {
-                        let before = turns.ahead_of_next(&client);
+                        let before = turns.ahead_of_next(&client, Moment::from_nanos(serial));
                         prop_assert!(before <= turns.len());
-                        turns.insert(&client, order(serial), usize::try_from(serial).unwrap(), serial);
+                        turns.insert(&client, order(serial), usize::try_from(serial).unwrap(), turn(serial));
                         naive.insert(&client, serial);
                         waiting.push((client, serial));
                     }
@@ -258,7 +297,7 @@ mod tests {
                         let front = turns.front().map(|front| (front.client.cloned().unwrap(), front.order));
                         prop_assert_eq!(front.as_ref().map(|(c, o)| (c.clone(), o.serial)), expected);
                         if let Some((client, order)) = front {
-                            turns.remove(&client, order, Some(serial));
+                            turns.remove(&client, order, Some(turn(serial)));
                             waiting.retain(|(_, s)| *s != order.serial);
                         }
                     }

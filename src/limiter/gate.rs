@@ -123,7 +123,8 @@ impl<J> Gate<J> {
         }
     }
 
-    /// A request arrives.
+    /// A request arrives. One that comes again has the time of its first arrival in [`Candidate::arrived`], and stands where
+    /// it would stand had it waited from then on: within its client's jobs, in its client's turn, and risen as far.
     pub fn offer(&mut self, candidate: Candidate, job: J, now: Moment) -> Offered<J> {
         self.advance(now);
         if self.shared.as_ref().is_some_and(|shared| shared.sight.refuses) {
@@ -195,7 +196,7 @@ impl<J> Gate<J> {
         };
         if let Some(least_urgent) = least_urgent
             && let Some(pick) = self.lanes.pick(least_urgent, now)
-            && let Some(waiting) = self.serve(pick.key)
+            && let Some(waiting) = self.serve(pick.key, now)
         {
             let ticket = self.grant(&waiting, now);
             self.settle(now);
@@ -436,9 +437,9 @@ impl<J> Gate<J> {
     }
 
     /// Takes the picked job out with its ticket.
-    fn serve(&mut self, key: Key) -> Option<Waiting<J>> {
+    fn serve(&mut self, key: Key, now: Moment) -> Option<Waiting<J>> {
         let waiting = self.store.remove(key)?;
-        self.lanes.serve(waiting.candidate.priority, &waiting.candidate.client, waiting.order);
+        self.lanes.serve(waiting.candidate.priority, &waiting.candidate.client, waiting.order, now);
         Some(waiting)
     }
 

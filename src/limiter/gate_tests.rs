@@ -406,6 +406,27 @@ fn what_was_sent_before_a_restart_is_not_sent_again() {
     assert!((passed[0].1 - (41.2 - 3.0 * 1.505)).abs() < 0.1, "{passed:?}");
 }
 
+#[test]
+fn a_client_that_gave_up_and_asks_again_has_the_place_that_it_had() {
+    let mut story = Story::new(Settings { rate_rpm: 1, urgent_reserve: 0, ..Settings::default() });
+    let first = story.queue(Priority::Normal, "first", "m");
+    assert_eq!(story.released(), [first]);
+    let early = story.candidate(Priority::Normal, "impatient", "m");
+    let (id, came) = (early.id, story.now);
+    assert!(matches!(story.gate.offer(early.clone(), id, story.now), Offered::Queued));
+    story.pass(0.1);
+    let others: Vec<_> =
+        (0..5).map(|number| story.queue(Priority::Normal, &format!("other {number}"), "m")).collect();
+    story.pass(20.0);
+    assert_eq!(story.gate.cancel(id, story.now), Some(id));
+    story.pass(10.0);
+    let again = Candidate { arrived: came, deadline: story.now + Duration::from_secs(600), ..early };
+    assert_eq!(story.gate.outlook(&again, false, story.now).position, 1);
+    assert!(matches!(story.gate.offer(again, id, story.now), Offered::Queued));
+    let served: Vec<_> = story.pass(130.0).into_iter().map(|(job, _)| job).collect();
+    assert_eq!(served, [id, others[0]]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Offer { priority: usize, client: u8, model: u8, wait: u64, bytes: usize },

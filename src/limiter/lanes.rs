@@ -18,7 +18,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fairness::{Front, Key, Order, Turns};
+use super::fairness::{Front, Key, Order, Turn, Turns};
 use crate::clock::Moment;
 use crate::priority::Priority;
 
@@ -30,8 +30,8 @@ pub const URGENT_ROW: u32 = 9;
 pub struct Lanes {
     lanes: [Lane; 4],
     aging: Duration,
-    /// The last turn that was given to a client.
-    turn: u64,
+    /// Counts arrivals and services, in their order.
+    serial: u64,
     urgent_row: u32,
 }
 
@@ -87,7 +87,7 @@ impl Lanes {
     /// Empty lanes; `aging` of zero turns aging off.
     #[must_use]
     pub fn new(aging: Duration) -> Lanes {
-        Lanes { lanes: Default::default(), aging, turn: 0, urgent_row: 0 }
+        Lanes { lanes: Default::default(), aging, serial: 0, urgent_row: 0 }
     }
 
     /// Changes the aging time.
@@ -103,12 +103,12 @@ impl Lanes {
 
     /// Adds a job.
     pub fn insert(&mut self, priority: Priority, client: &Arc<str>, order: Order, key: Key, stand: Stand) {
-        self.turn += 1;
+        let turn = self.turn_since(order.arrived);
         let lane = &mut self.lanes[priority.index()];
         match stand {
-            Stand::Queued => lane.queued.insert(client, order, key, self.turn),
+            Stand::Queued => lane.queued.insert(client, order, key, turn),
             Stand::Returned => lane.queued.insert_returned(order, key),
-            Stand::Overflow => lane.overflow.insert(client, order, key, self.turn),
+            Stand::Overflow => lane.overflow.insert(client, order, key, turn),
         }
     }
 
@@ -119,13 +119,17 @@ impl Lanes {
     }
 
     /// Takes the picked job out with its ticket: its client had its turn.
-    pub fn serve(&mut self, priority: Priority, client: &Arc<str>, order: Order) {
-        self.turn += 1;
+    pub fn serve(&mut self, priority: Priority, client: &Arc<str>, order: Order, now: Moment) {
+        let turn = Some(self.turn_since(now));
         let others_wait = self.others_than_urgent_wait();
         self.urgent_row = if priority == Priority::Urgent && others_wait { self.urgent_row + 1 } else { 0 };
         let lane = &mut self.lanes[priority.index()];
-        let _ = lane.queued.remove(client, order, Some(self.turn))
-            || lane.overflow.remove(client, order, Some(self.turn));
+        let _ = lane.queued.remove(client, order, turn) || lane.overflow.remove(client, order, turn);
+    }
+
+    fn turn_since(&mut self, since: Moment) -> Turn {
+        self.serial += 1;
+        Turn { since, serial: self.serial }
     }
 
     /// Whether a job that came as URGENT waits.
@@ -176,18 +180,30 @@ impl Lanes {
         self.lanes.iter().find_map(|lane| lane.overflow.front()).map(|front| front.key)
     }
 
-    /// How many jobs would go before the next job of this client and priority, as things stand.
+    /// How many jobs would go before a job of this client and priority that arrived at this moment, as things stand.
     #[must_use]
-    pub fn ahead_of_next(&self, priority: Priority, client: &Arc<str>, overflow: bool, now: Moment) -> usize {
+    pub fn ahead_of_next(
+        &self,
+        priority: Priority,
+        client: &Arc<str>,
+        arrived: Moment,
+        overflow: bool,
+        now: Moment,
+    ) -> usize {
         let own_lane = &self.lanes[priority.index()];
         let within = if overflow {
-            own_lane.queued.len() + own_lane.overflow.ahead_of_next(client)
+            own_lane.queued.len() + own_lane.overflow.ahead_of_next(client, arrived)
         } else {
-            own_lane.queued.ahead_of_next(client)
+            own_lane.queued.ahead_of_next(client, arrived)
         };
+        let own_level = self.level_of(
+            priority,
+            own_lane.oldest().map_or(arrived, |oldest| oldest.arrived.min(arrived)),
+            now,
+        );
         let other_lanes = Priority::ALL.into_iter().filter(|&other| other != priority).map(|other| {
             let lane = &self.lanes[other.index()];
-            match self.level(other, lane, now).cmp(&priority.index()) {
+            match self.level(other, lane, now).cmp(&own_level) {
                 std::cmp::Ordering::Less => lane.len(),
                 std::cmp::Ordering::Equal => lane.len().min(within + 1),
                 std::cmp::Ordering::Greater => 0,
@@ -210,11 +226,15 @@ impl Lanes {
 
     /// The priority at which a lane competes.
     fn level(&self, priority: Priority, lane: &Lane, now: Moment) -> usize {
+        self.level_of(priority, lane.oldest().map_or(now, |oldest| oldest.arrived), now)
+    }
+
+    /// The priority at which jobs compete the oldest of which arrived then.
+    fn level_of(&self, priority: Priority, oldest: Moment, now: Moment) -> usize {
         if priority <= Priority::High {
             return priority.index();
         }
-        let rises = lane.oldest().map_or(0, |oldest| self.rises(oldest.arrived, now));
-        priority.index().saturating_sub(rises).max(Priority::High.index())
+        priority.index().saturating_sub(self.rises(oldest, now)).max(Priority::High.index())
     }
 
     /// By how many priorities a job has risen.

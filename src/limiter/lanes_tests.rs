@@ -35,7 +35,7 @@ impl Story {
     fn serve(&mut self, secs: f64) -> Option<usize> {
         let pick = self.lanes.pick(Priority::Low, at(secs))?;
         let (priority, client, order) = self.jobs[pick.key].clone();
-        self.lanes.serve(priority, &client, order);
+        self.lanes.serve(priority, &client, order, at(secs));
         Some(pick.key)
     }
 }
@@ -112,13 +112,14 @@ fn only_low_work_with_nothing_above_it_and_not_risen_can_be_shed() {
 }
 
 /// Turn, client, order and key.
-type NaiveFront = (u64, Arc<str>, Order, usize);
+type NaiveFront = (Turn, Arc<str>, Order, usize);
 
 /// The rule as one would write it over a list: levels by the lane's oldest job, then turns.
 struct Naive {
     jobs: Vec<(usize, Priority, Arc<str>, Order)>,
-    turns: Vec<(Priority, Arc<str>, u64)>,
-    turn: u64,
+    /// Of each client that waits: its turn, and whether it was served while it waited.
+    turns: Vec<(Priority, Arc<str>, Turn, bool)>,
+    serial: u64,
     row: u32,
 }
 
@@ -135,8 +136,8 @@ impl Naive {
     }
 
     fn front(&self, priority: Priority) -> Option<NaiveFront> {
-        let clients = self.turns.iter().filter(|(p, _, _)| *p == priority);
-        let (_, client, turn) = clients.min_by_key(|(_, _, turn)| *turn)?;
+        let clients = self.turns.iter().filter(|(p, ..)| *p == priority);
+        let (_, client, turn, _) = clients.min_by_key(|(_, _, turn, _)| *turn)?;
         let own = self.jobs.iter().filter(|job| job.1 == priority && job.2 == *client);
         own.min_by_key(|job| job.3).map(|job| (*turn, client.clone(), job.3, job.0))
     }
@@ -159,36 +160,79 @@ impl Naive {
         let (_, priority, (_, client, _, key)) = best?;
         self.row = if priority == Priority::Urgent && others { self.row + 1 } else { 0 };
         self.jobs.retain(|job| job.0 != key);
-        self.turn += 1;
-        self.turns.retain(|(p, c, _)| !(*p == priority && *c == client));
+        self.serial += 1;
+        self.turns.retain(|(p, c, ..)| !(*p == priority && *c == client));
         if self.jobs.iter().any(|job| job.1 == priority && job.2 == client) {
-            self.turns.push((priority, client, self.turn));
+            self.turns.push((priority, client, Turn { since: now, serial: self.serial }, true));
         }
         Some(key)
+    }
+
+    fn push(&mut self, key: usize, priority: Priority, client: &Arc<str>, order: Order) {
+        self.serial += 1;
+        let turn = Turn { since: order.arrived, serial: self.serial };
+        match self.turns.iter_mut().find(|(p, c, ..)| *p == priority && c == client) {
+            None => self.turns.push((priority, client.clone(), turn, false)),
+            Some((_, _, before, served)) if !*served && turn < *before => *before = turn,
+            Some(_) => {}
+        }
+        self.jobs.push((key, priority, client.clone(), order));
     }
 }
 
 proptest! {
     #[test]
-    fn lanes_agree_with_a_naive_list(steps in prop::collection::vec((0u8..5, 0usize..4, 0u8..4, 0.0f64..9.0), 1..200)) {
+    fn lanes_agree_with_a_naive_list(
+        steps in prop::collection::vec((0u8..6, 0usize..4, 0u8..4, 0.0f64..9.0), 1..200),
+    ) {
         let mut story = Story::new();
-        let mut naive = Naive { jobs: Vec::new(), turns: Vec::new(), turn: 0, row: 0 };
+        let mut naive = Naive { jobs: Vec::new(), turns: Vec::new(), serial: 0, row: 0 };
         let mut now = 0.0;
         for (action, priority, client, gap) in steps {
             now += gap;
-            if action < 3 {
+            if action < 4 {
                 let (priority, client) = (Priority::ALL[priority], format!("client {client}"));
-                let key = story.queue(priority, &client, now);
+                // One of four comes again, after it first came up to a minute ago.
+                let arrived = if action == 3 { now - 6.0 * gap } else { now };
+                let key = story.queue(priority, &client, arrived);
                 let (_, client, order) = story.jobs[key].clone();
-                naive.turn += 1;
-                if !naive.turns.iter().any(|(p, c, _)| *p == priority && *c == client) {
-                    naive.turns.push((priority, client.clone(), naive.turn));
-                }
-                naive.jobs.push((key, priority, client, order));
+                naive.push(key, priority, &client, order);
             } else {
                 prop_assert_eq!(story.serve(now), naive.pop(at(now)));
             }
             prop_assert_eq!(story.lanes.in_order(at(now)).len(), naive.jobs.len());
+        }
+    }
+
+    #[test]
+    fn a_job_that_leaves_and_comes_again_stands_where_it_would_had_it_stayed(
+        clients in prop::collection::vec((0usize..4, 1usize..4), 2..12), leaves in any::<prop::sample::Index>(),
+        gone_for in 0.0f64..120.0,
+    ) {
+        let (mut stayed, mut left) = (Story::new(), Story::new());
+        let mut secs = 0.0;
+        for (number, &(priority, jobs)) in clients.iter().enumerate() {
+            for _ in 0..jobs {
+                secs += 1.0;
+                for story in [&mut stayed, &mut left] {
+                    story.queue(Priority::ALL[priority], &format!("client {number}"), secs);
+                }
+            }
+        }
+        let again = leaves.index(left.jobs.len());
+        let (priority, client, order) = left.jobs[again].clone();
+        prop_assert!(left.lanes.remove(priority, &client, order));
+        let ahead = left.lanes.ahead_of_next(priority, &client, order.arrived, false, at(secs));
+        left.lanes.insert(priority, &client, order, again, Stand::Queued);
+        let (all, until) = (left.jobs.len(), secs + gone_for);
+        let served = |story: &mut Story| (0..all).filter_map(|_| story.serve(until)).collect::<Vec<_>>();
+        let (stayed, left) = (served(&mut stayed), served(&mut left));
+        prop_assert_eq!(&stayed, &left);
+        if gone_for < 1.0 && clients.iter().all(|(lane, _)| *lane == clients[0].0) && clients[0].0 < 2 {
+            // In one lane that does not rise the place that it is told is the one that it gets.
+            let alone = clients.iter().all(|(_, jobs)| *jobs == 1);
+            let place = left.iter().position(|&key| key == again).unwrap();
+            prop_assert!(!alone || place == ahead, "told {ahead}, got {place}");
         }
     }
 }

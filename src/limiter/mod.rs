@@ -23,6 +23,7 @@ pub mod gate;
 pub mod hold;
 pub mod lanes;
 pub mod models;
+pub mod places;
 pub mod quota;
 pub mod rate;
 pub mod reserve;

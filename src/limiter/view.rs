@@ -11,7 +11,8 @@ impl<J> Gate<J> {
     /// What a request would be told if it came now.
     #[must_use]
     pub fn outlook(&self, candidate: &Candidate, overflow: bool, now: Moment) -> Outlook {
-        let ahead = self.lanes.ahead_of_next(candidate.priority, &candidate.client, overflow, now);
+        let ahead =
+            self.lanes.ahead_of_next(candidate.priority, &candidate.client, candidate.arrived, overflow, now);
         let (mut position, mut free_at) = (ahead + 1, now);
         if let Some(model) = self.models.get(&candidate.model)
             && let Some(until) = model.hold.held_until()
@@ -21,6 +22,21 @@ impl<J> Gate<J> {
         }
         let ticket = self.forecast.ticket_of(candidate.priority, position);
         Outlook::new(position, self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now))
+    }
+
+    /// Which of the queue's bounds was met, for a client that is refused for it.
+    #[must_use]
+    pub fn why_full(&self) -> String {
+        let (bounds, waiting) = (&self.settings.queue, self.store.queued_len());
+        if waiting >= bounds.max_size {
+            format!("the queue is full: {waiting} requests wait (queue_max_size is {})", bounds.max_size)
+        } else {
+            format!(
+                "the queue is full: what waits holds {} bytes, and this request has no room beside it (queue_max_bytes is {})",
+                self.store.queued_bytes(),
+                bounds.max_bytes
+            )
+        }
     }
 
     /// The gate as plain data. Cheap: no walk over jobs.

@@ -5,6 +5,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::dispatch::fleet::thread::FleetView;
 use crate::downstream::connections::OpenConnections;
+use crate::lifecycle::Stopping;
 use crate::limiter::snapshot::{BucketStats, HeldModel, Snapshot};
 use crate::ops::readiness::{Readiness, Ready};
 use crate::published::Published;
@@ -13,7 +14,6 @@ use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Totals;
 use crate::workers::pool::Load;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The sidecar at one moment.
@@ -80,8 +80,8 @@ pub struct Sources {
     pub most_connections: usize,
     /// How busy the pass-through workers are.
     pub pass_through: Load,
-    /// The sidecar is ending.
-    pub draining: Arc<AtomicBool>,
+    /// Whether the sidecar is ending.
+    pub stopping: Stopping,
     /// The clock.
     pub clock: Clock,
 }
@@ -118,7 +118,7 @@ impl Sources {
         State {
             now,
             unix: self.clock.unix(),
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.stopping.is_draining(),
             admin_token_required: config.admin_token.is_some(),
             floor_rpm: config.floor_rpm(),
             bucket: limiter.bucket.at(now),
@@ -143,7 +143,7 @@ impl Sources {
             counted: self.journal.changes(),
             pass_through: self.pass_through.jobs(),
             connections: self.open.count(),
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.stopping.is_draining(),
         }
     }
 }

@@ -88,6 +88,16 @@ metrics! {
         "Failed attempts at the upstream, retried ones included, by status or by kind where there was none.";
     UPSTREAM_RETRIES "sidecar_upstream_retries_total" Kind::Counter, &["reason"],
         "Attempts that failed and were made again without the client noticing.";
+    KEEPALIVE_STREAMS "sidecar_keepalive_streams_total" Kind::Counter, &["kind"],
+        "Answers with at least one sign of life, by the kind of the first one.";
+    KEEPALIVE_FRAMES "sidecar_keepalive_frames_total" Kind::Counter, &["kind"],
+        "Signs of life sent to clients that waited.";
+    KEPT_ALIVE "sidecar_kept_alive_requests" Kind::Gauge, &[],
+        "Requests under way whose client has got an early 200.";
+    EARLY_200 "sidecar_early_200_seconds" Kind::Histogram(UPSTREAM_BUCKETS), &[],
+        "Time from an early 200 to the head of the upstream's answer that was passed on.";
+    ERRORS_AFTER_200 "sidecar_errors_after_200_total" Kind::Counter, &["code"],
+        "Errors told by a frame because the status was an early 200, by the status that they would have had.";
     CONFIG_RELOADS "sidecar_config_reloads_total" Kind::Counter, &["result"],
         "Times that the configuration was read again.";
     CONFIG_LAST_SUCCESS "sidecar_config_last_reload_success_timestamp_seconds" Kind::Gauge, &[],

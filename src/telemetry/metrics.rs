@@ -6,6 +6,7 @@
 
 mod build;
 mod family;
+mod keepalive;
 mod upstream_errors;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +20,11 @@ use crate::telemetry::metric_names as names;
 use crate::telemetry::record::{Record, Route, UpstreamError};
 
 use build::Builder;
+use keepalive::Keepalive;
 use upstream_errors::UpstreamErrors;
 
 pub use family::{Family, Sample};
+pub use keepalive::SignKind;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -58,6 +61,7 @@ impl RetryReason {
 enum DropReason {
     Full,
     Displaced,
+    Removed,
     NoTicket,
     Cancelled,
     ShuttingDown,
@@ -65,9 +69,10 @@ enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [DropReason; 6] = [
+    const ALL: [DropReason; 7] = [
         DropReason::Full,
         DropReason::Displaced,
+        DropReason::Removed,
         DropReason::NoTicket,
         DropReason::Cancelled,
         DropReason::ShuttingDown,
@@ -78,6 +83,7 @@ impl DropReason {
         match self {
             DropReason::Full => "full",
             DropReason::Displaced => "displaced",
+            DropReason::Removed => "removed",
             DropReason::NoTicket => "no_ticket",
             DropReason::Cancelled => "cancelled",
             DropReason::ShuttingDown => "shutting_down",
@@ -92,6 +98,7 @@ impl DropReason {
         match record.outcome {
             Outcome::QueueFull => Some(DropReason::Full),
             Outcome::Displaced => Some(DropReason::Displaced),
+            Outcome::Removed => Some(DropReason::Removed),
             Outcome::NoTicket => Some(DropReason::NoTicket),
             Outcome::ClientGone => Some(DropReason::Cancelled),
             Outcome::ShuttingDown => Some(DropReason::ShuttingDown),
@@ -132,11 +139,12 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; 5]; 4],
     by_provider: [[IntCounter; 5]; 2],
-    queue_dropped: [IntCounter; 6],
+    queue_dropped: [IntCounter; 7],
     queue_latency: [Histogram; 4],
     upstream_latency: [Histogram; 2],
     upstream_errors: [UpstreamErrors; 2],
     retries: [IntCounter; 4],
+    keepalive: Keepalive,
     reloads_ok: IntCounter,
     reloads_failed: IntCounter,
     reload_success_at: Gauge,
@@ -176,6 +184,7 @@ impl Metrics {
             upstream_latency: Route::ALL.map(|r| upstream_latency.with_label_values(&[r.provider()])),
             upstream_errors: Route::ALL.map(|r| UpstreamErrors::new(upstream_errors.clone(), r.provider())),
             retries: RetryReason::ALL.map(|r| retries.with_label_values(&[r.as_str()])),
+            keepalive: Keepalive::new(&build)?,
             reloads_ok: reloads.with_label_values(&["success"]),
             reloads_failed: reloads.with_label_values(&["failure"]),
             reload_success_at: build.gauge(&names::CONFIG_LAST_SUCCESS)?,
@@ -205,6 +214,21 @@ impl Metrics {
         if let Some(error) = record.upstream_error {
             self.upstream_errors[record.route.index()].of(error).inc();
         }
+        if record.early_200.is_some() {
+            self.keepalive.ended(record.outcome.meaning().status);
+        }
+        self.changed();
+    }
+
+    /// Counts a sign of life; `is_first`: of its answer, `is_early`: it came with an early 200.
+    pub fn signed(&self, kind: SignKind, is_first: bool, is_early: bool) {
+        self.keepalive.signed(kind, is_first, is_early);
+        self.changed();
+    }
+
+    /// Counts an answer of the upstream's whose head came so long after the early 200 of its request.
+    pub fn answered_early(&self, after_early_200: Duration) {
+        self.keepalive.answered(after_early_200);
         self.changed();
     }
 

@@ -118,6 +118,8 @@ pub struct Record<'a> {
     pub pace: RateState,
     /// How the last attempt failed, if it did. The ones before it were counted when they were retried.
     pub upstream_error: Option<UpstreamError>,
+    /// From the request's last byte in to the 200 that its client got while it waited; `None` when it got none.
+    pub early_200: Option<Duration>,
 }
 
 impl<'a> Record<'a> {
@@ -141,6 +143,7 @@ impl<'a> Record<'a> {
             bytes_out: 0,
             pace: RateState::default(),
             upstream_error: None,
+            early_200: None,
         }
     }
 }
@@ -193,6 +196,7 @@ pub(crate) mod tests {
             bytes_out: 2048,
             pace: RateState { state: RetreatState::Normal, effective_rpm: 40.0 },
             upstream_error: None,
+            early_200: None,
         }
     }
 

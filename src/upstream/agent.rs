@@ -1,61 +1,65 @@
 //! The one ureq agent that all workers share, set up to pass bytes through as they are.
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::upstream::cancel::CancelConnector;
-use crate::upstream::resolver::CachingResolver;
-use std::path::{Path, PathBuf};
+use crate::config::{Config, OutboundProxy};
+use crate::upstream::buffers::MAX_ANSWER_HEAD;
+use crate::upstream::connect::{LeftToConnector, UpstreamConnector};
+use crate::upstream::trust::{CaFileError, Trusted};
+use std::path::PathBuf;
 use std::time::Duration;
-use std::{fmt, fs};
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::{Connector, RustlsConnector, TcpConnector};
-
-/// ureq's own default of 128 KiB each costs 600 kB for every TLS call.
-const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a connection may rest in the pool: less than the 60 to 75 s after which servers close theirs.
 const MAX_IDLE: Duration = Duration::from_secs(50);
 
-/// How long connecting may take, TLS included; `first_byte_timeout` where that is shorter.
+/// How long connecting may take, the look-up of the name and TLS included; `first_byte_timeout` where that is shorter.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The largest head of an answer: ureq takes it from one buffer.
-const MAX_ANSWER_HEAD: usize = BUFFER_BYTES;
-
-/// Certificates in a file that cannot be used.
-#[derive(Debug)]
-pub struct CaFileError {
-    path: PathBuf,
-    problem: String,
+/// What an agent is made from; another one is needed where it differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    first_byte: Duration,
+    stream_idle: Duration,
+    ca_file: Option<PathBuf>,
+    ca_only: bool,
+    proxy: OutboundProxy,
+    connections: usize,
 }
 
-impl fmt::Display for CaFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "upstream_ca_file {}: {}; give a file of PEM certificates",
-            self.path.display(),
-            self.problem
-        )
+impl AgentSettings {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> AgentSettings {
+        let upstream = &config.upstream;
+        AgentSettings {
+            first_byte: upstream.first_byte_timeout,
+            stream_idle: upstream.stream_idle_timeout,
+            ca_file: upstream.ca_file.clone(),
+            ca_only: upstream.ca_only,
+            proxy: upstream.outbound_proxy.clone(),
+            connections: config.limiter.max_in_flight as usize + config.passthrough.max_in_flight,
+        }
+    }
+
+    /// Whether an agent that was made from the same settings may differ all the same: a file of certificates may have been
+    /// renewed in place.
+    #[must_use]
+    pub fn reads_files(&self) -> bool {
+        self.ca_file.is_some()
     }
 }
 
-impl std::error::Error for CaFileError {}
-
-/// An agent for the upstreams of this configuration.
+/// An agent for upstreams.
 ///
 /// # Errors
 /// When the file of certificates cannot be used.
 ///
 /// `timeout_global`, `timeout_per_call` and `timeout_resolve` stay unset: each would start a thread for every request.
-pub fn agent(config: &Config, clock: Clock) -> Result<Agent, CaFileError> {
-    let silence = config.upstream.first_byte_timeout.max(config.upstream.stream_idle_timeout);
-    let idle = config.limiter.max_in_flight as usize + config.passthrough.max_in_flight;
-    let roots = match &config.upstream.ca_file {
-        Some(path) => trusted(path).map_err(|problem| CaFileError { path: path.clone(), problem })?,
-        None => RootCerts::WebPki,
-    };
+pub fn agent(settings: &AgentSettings, clock: Clock) -> Result<Agent, CaFileError> {
+    let AgentSettings { first_byte, stream_idle, ca_file, ca_only, proxy, connections } = settings;
+    let trusted = Trusted::read(ca_file.as_deref(), *ca_only)?;
+    let silence = *first_byte.min(stream_idle);
+    let connector = UpstreamConnector::new(proxy.clone(), trusted, silence, clock);
     let config = Agent::config_builder()
         // Transparent: the status is an answer, not an error, redirects are the client's, and nothing is added.
         .http_status_as_error(false)
@@ -64,50 +68,17 @@ pub fn agent(config: &Config, clock: Clock) -> Result<Agent, CaFileError> {
         .accept_encoding("")
         .user_agent("")
         .allow_non_standard_methods(true)
-        // The environment's proxy would apply to plain http upstreams too.
+        // The connector knows of proxies; ureq would take the environment's for plain http upstreams too.
         .proxy(None)
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
         .max_response_header_size(MAX_ANSWER_HEAD)
-        .max_idle_connections(idle)
-        .max_idle_connections_per_host(idle)
+        .max_idle_connections(*connections)
+        .max_idle_connections_per_host(*connections)
         .max_idle_age(MAX_IDLE)
-        .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
-        .timeout_connect(Some(CONNECT.min(config.upstream.first_byte_timeout)))
-        // The wait for the head, and each read of the body.
-        .timeout_per_read(Some(silence))
-        .timeout_per_write(Some(silence))
+        .timeout_connect(Some(CONNECT.min(*first_byte)))
+        // The head in all, however it drips and whatever interim answers come before it; then each read of the content.
+        .timeout_recv_response(Some(*first_byte))
+        .timeout_per_read(Some(*stream_idle))
+        .timeout_per_write(Some(*stream_idle))
         .build();
-    let connector =
-        CancelConnector::new(().chain(TcpConnector::default()).chain(RustlsConnector::default()), clock);
-    Ok(Agent::with_parts(config, connector, CachingResolver::new(clock)))
-}
-
-fn trusted(path: &Path) -> Result<RootCerts, String> {
-    let pem = fs::read(path).map_err(|error| error.to_string())?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        return Err("there is no certificate in it".into());
-    }
-    Ok(RootCerts::from(certificates))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_without_certificates_is_refused_with_its_name() {
-        let mut config = Config::default();
-        config.upstream.ca_file = Some(PathBuf::from("Cargo.toml"));
-        let error = agent(&config, Clock::start()).unwrap_err().to_string();
-        assert!(error.contains("Cargo.toml") && error.contains("no certificate"), "{error}");
-        config.upstream.ca_file = Some(PathBuf::from("/nonexistent/ca.pem"));
-        assert!(agent(&config, Clock::start()).is_err());
-    }
+    Ok(Agent::with_parts(config, connector, LeftToConnector))
 }

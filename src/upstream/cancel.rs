@@ -1,26 +1,19 @@
 //! Cancelling an upstream call from another thread: the client's hang-up shuts down the socket that its call is using.
 //!
-//! ureq's calls block. A [`Call`] stands for the one that is made for a request; the [`CancelConnector`] around ureq's
-//! own connectors ties the socket in use to the call of the running thread, from the first byte sent until the
-//! connection goes back to the pool. It also notes what only the transport knows: when the request left, whether the
-//! connection had been used before, whether a byte of the answer came, and when it is about to wait for more.
+//! ureq's calls block. A [`Call`] stands for the one that is made for a request; the transport ties the socket in use to
+//! the call of the running thread, from the first connect until the connection goes back to the pool. It also notes what
+//! only the transport knows: when the request left, whether the connection had been used before, whether a byte of the
+//! answer came, and when it is about to wait for more.
 
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::downstream::hangup::Hangup;
-use parking_lot::Mutex;
 use std::cell::RefCell;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport,
-};
+use ureq::unversioned::transport::ShutdownHandle;
 
-/// A pooled connection that has rested for less is taken without asking the kernel whether the upstream has closed it:
-/// that is three system calls under the pool's lock, and under load most connections rest for less. One that was closed
-/// all the same costs an attempt on a fresh connection.
-const SURELY_OPEN: Duration = Duration::from_millis(10);
+/// Room for the head of a request that is made outside of a call, such as a probe of ours.
+const UNKNOWN_HEAD: usize = 8 * 1024;
 
 /// What the transport saw of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +32,7 @@ struct Running {
     hangup: Arc<Hangup>,
     traffic: Traffic,
     not_after: Option<Moment>,
+    size: (usize, usize),
     before_waiting: Option<BeforeWaiting>,
 }
 
@@ -54,10 +48,12 @@ thread_local! {
 pub struct Call(());
 
 impl Call {
-    /// Begins the present thread's call on behalf of `hangup`.
+    /// Begins the present thread's call on behalf of `hangup`, of a request whose head takes at most so many bytes and its
+    /// content so many.
     #[must_use]
-    pub fn begin(hangup: Arc<Hangup>) -> Call {
-        let running = Running { hangup, traffic: Traffic::default(), not_after: None, before_waiting: None };
+    pub fn begin(hangup: Arc<Hangup>, head: usize, content: usize) -> Call {
+        let (traffic, size) = (Traffic::default(), (head, content));
+        let running = Running { hangup, traffic, not_after: None, size, before_waiting: None };
         RUNNING.with(|r| *r.borrow_mut() = Some(running));
         Call(())
     }
@@ -105,25 +101,46 @@ impl Drop for Call {
     }
 }
 
-fn attach(socket: Option<Weak<dyn ShutdownHandle>>) -> Result<(), ureq::Error> {
-    RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| Ok(running.hangup.attach(socket)?)))
+/// From now on the hang-up of the running call's client shuts `socket` down; outside of a call it does nothing.
+///
+/// # Errors
+/// When the client has gone already.
+pub(super) fn attach(socket: Weak<dyn ShutdownHandle>) -> io::Result<()> {
+    RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| running.hangup.attach(Some(socket))))
 }
 
 /// Refuses the first byte of a request that comes too late.
-fn check_time(clock: Clock) -> Result<(), ureq::Error> {
+///
+/// # Errors
+/// When it does; nothing was sent then.
+pub(super) fn check_time(now: Moment) -> io::Result<()> {
     RUNNING.with(|r| match r.borrow_mut().as_mut() {
         Some(running)
-            if running.traffic.sent_at.is_none()
-                && running.not_after.is_some_and(|end| clock.now() > end) =>
+            if running.traffic.sent_at.is_none() && running.not_after.is_some_and(|end| now > end) =>
         {
             running.traffic.place_ended = true;
-            Err(ureq::Error::Io(io::ErrorKind::TimedOut.into()))
+            Err(io::ErrorKind::TimedOut.into())
         }
         _ => Ok(()),
     })
 }
 
-fn note(what: impl FnOnce(&mut Traffic)) {
+/// From now on the client's hang-up reaches no socket.
+pub(super) fn detach() {
+    RUNNING.with(|r| {
+        if let Some(running) = r.borrow().as_ref() {
+            running.hangup.detach();
+        }
+    });
+}
+
+/// The most bytes that head and content of the running call's request take.
+pub(super) fn request_size() -> (usize, usize) {
+    RUNNING.with(|r| r.borrow().as_ref().map_or((UNKNOWN_HEAD, 0), |running| running.size))
+}
+
+/// Notes what the transport saw of the running call.
+pub(super) fn note(what: impl FnOnce(&mut Traffic)) {
     RUNNING.with(|r| {
         if let Some(running) = r.borrow_mut().as_mut() {
             what(&mut running.traffic);
@@ -131,128 +148,15 @@ fn note(what: impl FnOnce(&mut Traffic)) {
     });
 }
 
-/// Wraps a chain of connectors so that the calls made through it can be cancelled.
-pub struct CancelConnector<C> {
-    inner: C,
-    clock: Clock,
-}
-
-impl<C> CancelConnector<C> {
-    /// Wraps `inner`.
-    pub fn new(inner: C, clock: Clock) -> CancelConnector<C> {
-        CancelConnector { inner, clock }
-    }
-}
-
-impl<C> fmt::Debug for CancelConnector<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CancelConnector")
-    }
-}
-
-impl<C: Connector<()>> Connector<()> for CancelConnector<C> {
-    type Out = CancelTransport<C::Out>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<()>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
-        let socket: Arc<Mutex<Option<Weak<dyn ShutdownHandle>>>> = Arc::default();
-        let (seen, register) = (socket.clone(), details.register_shutdown.clone());
-        let watched = ConnectionDetails {
-            uri: details.uri,
-            addrs: details.addrs.clone(),
-            resolver: details.resolver,
-            config: details.config,
-            request_level: details.request_level,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            // Called right after connect(2), before the TLS handshake, so that the handshake can be cancelled too.
-            register_shutdown: Arc::new(move |handle: Weak<dyn ShutdownHandle>| {
-                *seen.lock() = Some(handle.clone());
-                attach(Some(handle.clone()))?;
-                register(handle)
-            }),
-        };
-        let inner = self.inner.connect(&watched, chained)?;
-        let socket = socket.lock().take();
-        let clock = self.clock;
-        Ok(inner.map(|inner| CancelTransport { inner, socket, clock, rests_since: None, used: false }))
-    }
-}
-
-/// One upstream connection whose current call can be cancelled.
-pub struct CancelTransport<T> {
-    inner: T,
-    socket: Option<Weak<dyn ShutdownHandle>>,
-    clock: Clock,
-    /// When it went back to the pool; `None` while it is in use.
-    rests_since: Option<Moment>,
-    /// A request that was sent on it has ended.
-    used: bool,
-}
-
-impl<T> fmt::Debug for CancelTransport<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CancelTransport")
-    }
-}
-
-impl<T: Transport> Transport for CancelTransport<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        // The first I/O of every request, also on a pooled connection.
-        attach(self.socket.clone())?;
-        self.rests_since = None;
-        let (reused, clock) = (self.used, self.clock);
-        check_time(clock)?;
-        note(|traffic| traffic.reused = reused);
-        let result = self.inner.transmit_output(amount, timeout);
-        // Noted also on failure: part of it may have reached the upstream.
-        note(|traffic| traffic.sent_at = Some(clock.now()));
-        result
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        // Taken out while it runs, so that it may itself look at the running call.
-        if let Some(mut act) = RUNNING.with(|r| r.borrow_mut().as_mut().and_then(|r| r.before_waiting.take()))
-        {
-            act()?;
-            RUNNING.with(|r| r.borrow_mut().as_mut().map(|r| r.before_waiting = Some(act)));
-        }
-        let progressed = self.inner.await_input(timeout)?;
-        if progressed {
-            note(|traffic| traffic.answered = true);
-        }
-        Ok(progressed)
-    }
-
-    fn is_open(&mut self) -> bool {
-        let now = self.clock.now();
-        match self.rests_since {
-            // Asked when the connection goes back to the pool: the link to the request that is done must be cut before
-            // another thread can take the connection. Whether it is still open is looked up when it is taken.
-            None => {
-                self.used = true;
-                self.rests_since = Some(now);
-                RUNNING.with(|r| {
-                    if let Some(running) = r.borrow().as_ref() {
-                        running.hangup.detach();
-                    }
-                });
-                true
-            }
-            Some(since) => now.since(since) < SURELY_OPEN || self.inner.is_open(),
-        }
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
-    }
+/// Does what the running call wants done before it blocks.
+///
+/// # Errors
+/// When that failed; the call is over then.
+pub(super) fn about_to_wait() -> io::Result<()> {
+    // Taken out while it runs, so that it may itself look at the running call.
+    let act = RUNNING.with(|r| r.borrow_mut().as_mut().and_then(|r| r.before_waiting.take()));
+    let Some(mut act) = act else { return Ok(()) };
+    act()?;
+    RUNNING.with(|r| r.borrow_mut().as_mut().map(|r| r.before_waiting = Some(act)));
+    Ok(())
 }

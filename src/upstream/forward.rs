@@ -55,6 +55,19 @@ pub fn request<'a>(
     request.body(body)
 }
 
+/// The most bytes that a request's head takes on the wire, with what ureq adds (`Host`, `Content-Length`).
+#[must_use]
+pub fn head_bytes<T>(request: &Request<T>) -> usize {
+    /// The method, the version, the names of added fields and all line ends.
+    const OTHERS: usize = 256;
+    let field =
+        |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
+    let fields: usize = request.headers().iter().map(field).sum();
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    request.method().as_str().len() + target + uri.host().map_or(0, str::len) + fields + OTHERS
+}
+
 /// Whether a request without content says so with `Content-Length: 0`: methods that usually have content do
 /// (RFC 9110 §8.6).
 #[must_use]

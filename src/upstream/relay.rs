@@ -2,11 +2,13 @@
 
 use crate::clock::Clock;
 use crate::downstream::job::Job;
+use crate::downstream::keepalive::{Early, ErrorFrame, Place};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
 use crate::outcome::Outcome;
 use crate::upstream::cancel::Call;
+use crate::upstream::early::EventStream;
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -28,12 +30,17 @@ pub struct Answer<R> {
     pub rest: R,
     /// Fields that the sidecar adds, or puts in place of the upstream's.
     pub fields: Vec<(&'static str, String)>,
+    /// The 200 that the client got before: the content continues it, and the head goes nowhere.
+    pub early: Option<Early>,
+    /// How the content is followed where it is an event stream in which signs of life may stand.
+    pub stream: Option<EventStream>,
 }
 
 /// Bytes on their way to one client, written when there are many or when nothing else is there to do.
 struct Outbox {
     link: Arc<Link>,
     bytes: Vec<u8>,
+    stream: Option<EventStream>,
     clock: Clock,
     patience: Duration,
 }
@@ -43,9 +50,57 @@ impl Outbox {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let written = self.link.write(&self.bytes, &self.clock, self.patience);
+        let written = self.link.write(&self.bytes, &self.place(), &self.clock, self.patience);
         self.bytes.clear();
         written
+    }
+
+    fn take(&mut self, piece: &[u8], framing: BodyFraming) {
+        match framing {
+            BodyFraming::Chunked => chunk_into(&mut self.bytes, piece),
+            BodyFraming::Length(_) | BodyFraming::UntilClose => self.bytes.extend_from_slice(piece),
+            BodyFraming::None => {}
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.scanner.feed(piece);
+        }
+    }
+
+    fn place(&self) -> Place {
+        self.stream.as_ref().map_or(Place::Within, |stream| stream.scanner.place())
+    }
+
+    fn end(&mut self, framing: BodyFraming) {
+        if framing == BodyFraming::Chunked {
+            self.bytes.extend_from_slice(LAST_CHUNK);
+        }
+        // Nothing may follow.
+        self.stream = None;
+    }
+
+    /// The upstream broke off: what has come is passed on, and where a frame may stand, one says what happened.
+    fn end_broken(&mut self, error: &io::Error) -> io::Result<Told> {
+        let stream = self.stream.take().filter(|stream| stream.scanner.place() != Place::Within);
+        let told = stream.map_or(Told::Nothing, |stream| {
+            chunk_into(&mut self.bytes, &broken(error).to_event(stream.form));
+            Told::Frame
+        });
+        self.flush().map(|()| told)
+    }
+}
+
+/// What a client was told of a break beside the break itself.
+#[derive(Clone, Copy)]
+enum Told {
+    Nothing,
+    Frame,
+}
+
+fn broken(error: &io::Error) -> ErrorFrame {
+    if error.kind() == io::ErrorKind::TimedOut {
+        ErrorFrame::own(Outcome::UpstreamTimeout, "the upstream fell silent in the middle of its answer")
+    } else {
+        ErrorFrame::own(Outcome::UpstreamBroken, "the upstream's answer broke off")
     }
 }
 
@@ -63,15 +118,27 @@ pub fn relay<R: Read>(
         is_http_10: job.head.is_http_10(),
         keep_alive: job.may_persist(),
     };
-    let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
     let mut bytes = Vec::with_capacity(1024);
-    let kept = client_fields(&answer.parts.headers)
-        // `Vary` is a list; all others have one value, and the sidecar's own takes its place.
-        .filter(|(name, _)| *name == "vary" || !answer.fields.iter().any(|(own, _)| own == name));
-    let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
-    answer_head(&mut bytes, status, kept.chain(own), delivery);
+    let delivery = match answer.early {
+        Some(early) => {
+            let asked = Asked { keep_alive: asked.keep_alive && early.persists, ..asked };
+            Delivery::decide(asked, status, None)
+        }
+        None => {
+            let delivery = Delivery::decide(asked, status, content_length(&answer.parts.headers));
+            let kept = client_fields(&answer.parts.headers)
+                // `Vary` is a list; all others have one value, and the sidecar's own takes its place.
+                .filter(|(name, _)| *name == "vary" || !answer.fields.iter().any(|(own, _)| own == name));
+            let own = answer.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+            answer_head(&mut bytes, status, kept.chain(own), delivery);
+            delivery
+        }
+    };
 
-    let outbox = Rc::new(RefCell::new(Outbox { link: job.link().clone(), bytes, clock, patience }));
+    // Only in chunks is there room for a frame more.
+    let stream = answer.stream.filter(|_| delivery.framing == BodyFraming::Chunked);
+    let outbox = Outbox { link: job.link().clone(), bytes, stream, clock, patience };
+    let outbox = Rc::new(RefCell::new(outbox));
     let waiting = outbox.clone();
     call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));
 
@@ -79,19 +146,24 @@ pub fn relay<R: Read>(
     let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream.bytes_out);
     match ended {
         End::Whole => (Outcome::Answered(status), AfterAnswer::keep_if(delivery.persists)),
-        End::UpstreamBroke if !job.is_abandoned() => {
+        End::UpstreamBroke(told) if !job.is_abandoned() => {
             if delivery.framing == BodyFraming::UntilClose {
                 job.link().reset();
             }
-            (Outcome::Truncated(status), AfterAnswer::Abort)
+            let next = match told {
+                Told::Nothing => AfterAnswer::Abort,
+                // With the time to read it; the last chunk is missing all the same.
+                Told::Frame => AfterAnswer::Close,
+            };
+            (Outcome::Truncated(status), next)
         }
-        End::UpstreamBroke | End::ClientGone => (Outcome::ClientGone, AfterAnswer::Abort),
+        End::UpstreamBroke(_) | End::ClientGone => (Outcome::ClientGone, AfterAnswer::Abort),
     }
 }
 
 enum End {
     Whole,
-    UpstreamBroke,
+    UpstreamBroke(Told),
     ClientGone,
 }
 
@@ -101,23 +173,15 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
         let read = match content.read(&mut buffer) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => {
-                // What has come is passed on before the break.
-                return if outbox.borrow_mut().flush().is_ok() {
-                    End::UpstreamBroke
-                } else {
-                    End::ClientGone
-                };
+            Err(error) => {
+                return outbox.borrow_mut().end_broken(&error).map_or(End::ClientGone, End::UpstreamBroke);
             }
         };
         let mut out = outbox.borrow_mut();
-        match (read, framing) {
-            (0, BodyFraming::Chunked) => out.bytes.extend_from_slice(LAST_CHUNK),
-            (0, _) | (_, BodyFraming::None) => {}
-            (_, BodyFraming::Chunked) => chunk_into(&mut out.bytes, &buffer[..read]),
-            (_, BodyFraming::Length(_) | BodyFraming::UntilClose) => {
-                out.bytes.extend_from_slice(&buffer[..read]);
-            }
+        if read == 0 {
+            out.end(framing);
+        } else {
+            out.take(&buffer[..read], framing);
         }
         *passed_on += read as u64;
         if (read == 0 || out.bytes.len() >= PIECE_BYTES) && out.flush().is_err() {

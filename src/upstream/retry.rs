@@ -6,6 +6,7 @@ use crate::limiter::admission::Scope;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::UpstreamError;
 use crate::upstream::cancel::Traffic;
+use crate::upstream::reason::{Kind, Reason};
 use std::time::{Duration, SystemTime};
 
 /// Why an attempt brought no head of an answer.
@@ -23,6 +24,8 @@ pub enum Failure {
     ConnectTimeout,
     /// It took so long that the request's place in a fleet's window ended; nothing was sent.
     PlaceEnded,
+    /// The upstream's certificate is refused; trying again changes nothing.
+    Untrusted,
     /// The connection broke, or what came was no HTTP.
     Broken,
     /// The request cannot be expressed: ureq refuses its method, target or fields.
@@ -36,11 +39,22 @@ impl Failure {
         if client_gone {
             return Failure::ClientGone;
         }
-        match error {
+        match (error, Reason::in_error(error).map(|reason| reason.kind)) {
             _ if traffic.place_ended => Failure::PlaceEnded,
-            ureq::Error::Timeout(_) if traffic.sent_at.is_none() => Failure::ConnectTimeout,
-            ureq::Error::Timeout(_) => Failure::Timeout,
-            ureq::Error::Http(_) | ureq::Error::BadUri(_) => Failure::Unsendable,
+            (_, Some(Kind::Connect)) => Failure::Connect,
+            (_, Some(Kind::ConnectTimeout)) => Failure::ConnectTimeout,
+            (_, Some(Kind::Untrusted)) => Failure::Untrusted,
+            // The upstream cannot have the request.
+            (_, Some(Kind::Unacknowledged)) if !traffic.answered => {
+                if traffic.reused {
+                    Failure::Stale
+                } else {
+                    Failure::ConnectTimeout
+                }
+            }
+            (ureq::Error::Timeout(_), _) if traffic.sent_at.is_none() => Failure::ConnectTimeout,
+            (ureq::Error::Timeout(_), _) => Failure::Timeout,
+            (ureq::Error::Http(_) | ureq::Error::BadUri(_), _) => Failure::Unsendable,
             _ if traffic.sent_at.is_none() => Failure::Connect,
             _ if traffic.reused && !traffic.answered => Failure::Stale,
             _ => Failure::Broken,
@@ -53,7 +67,9 @@ impl Failure {
     #[must_use]
     pub const fn error(self) -> UpstreamError {
         match self {
-            Failure::Connect | Failure::ConnectTimeout | Failure::PlaceEnded => UpstreamError::Connect,
+            Failure::Connect | Failure::ConnectTimeout | Failure::PlaceEnded | Failure::Untrusted => {
+                UpstreamError::Connect
+            }
             Failure::Timeout => UpstreamError::Timeout,
             Failure::ClientGone | Failure::Stale | Failure::Broken | Failure::Unsendable => {
                 UpstreamError::Broken

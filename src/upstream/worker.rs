@@ -4,7 +4,9 @@ use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
 use crate::dispatch::permit::{Dispatch, Permit};
 use crate::downstream::job::Job;
+use crate::downstream::keepalive::upstream_error;
 use crate::http::error::delay_seconds;
+use crate::lifecycle::Stopping;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::snapshot::Snapshot;
 use crate::outcome::Outcome;
@@ -12,17 +14,20 @@ use crate::published::Published;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
-use crate::upstream::agent::{self, CaFileError};
+use crate::upstream::agent::{self, AgentSettings};
 use crate::upstream::cancel::{Call, Traffic};
+use crate::upstream::early;
 use crate::upstream::forward;
 use crate::upstream::relay::{Answer, relay};
 use crate::upstream::retry::{self, Allowance, Failure};
+use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use ureq::http::{Request, Response, StatusCode, header};
+use ureq::http::response::Parts;
+use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use ureq::{Agent, AsSendBody, Body};
 
 /// How much of a refusal's content is read to learn whose refusal it is.
@@ -41,7 +46,7 @@ pub struct Forwarder {
     snapshot: Arc<Published<Snapshot>>,
     journal: Arc<Journal>,
     clock: Clock,
-    stopping: AtomicBool,
+    stopping: Stopping,
     /// When the upstream last answered below 500, in the clock's nanoseconds; 0 is never.
     reached_at: AtomicU64,
 }
@@ -63,10 +68,11 @@ impl Forwarder {
         live: Arc<LiveConfig>,
         snapshot: Arc<Published<Snapshot>>,
         journal: Arc<Journal>,
+        stopping: Stopping,
         clock: Clock,
     ) -> Result<Forwarder, CaFileError> {
-        let agent = RwLock::new(agent::agent(&live.snapshot(), clock)?);
-        let (stopping, reached_at) = (AtomicBool::new(false), AtomicU64::new(0));
+        let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
+        let reached_at = AtomicU64::new(0);
         Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
     }
 
@@ -87,9 +93,8 @@ impl Forwarder {
         Some(self.reached_at.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Moment::from_nanos)
     }
 
-    /// Cuts every call to the upstream, for the end of a shutdown.
+    /// Cuts every call to the upstream, once the sidecar cuts what is under way.
     pub fn cut(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
         self.agent().shutdown();
     }
 
@@ -113,7 +118,7 @@ impl Forwarder {
                 };
                 let config = self.live.snapshot();
                 match self.allowance(&job, &config).after_failure(failure) {
-                    Some(not_before) if !self.is_stopping() => {
+                    Some(not_before) if !self.stopping.is_cut() => {
                         self.retried(&job, failure.reason(), failure.error());
                         job.needs_fresh_connection = failure == Failure::Stale;
                         permit.give_back(job, report, Some(not_before));
@@ -152,11 +157,16 @@ impl Forwarder {
         let unsendable = |_| (Failure::Unsendable, Traffic::default());
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
-        let request = forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        let mut request =
+            forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        if job.facts.is_kept_alive {
+            // A compressed answer could not be announced any more.
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         job.attempts += 1;
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
-        let call = Call::begin(hangup.clone());
+        let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
             call.not_after(permit.must_send_by());
@@ -200,7 +210,7 @@ impl Forwarder {
     fn judge(&self, job: Job, mut permit: Permit, mut arrived: Arrived) {
         let status = arrived.response.status().as_u16();
         let prefix =
-            if matches!(status, 429 | 503) { read_prefix(&mut arrived.response) } else { Vec::new() };
+            if matches!(status, 429 | 503) { read_prefix(arrived.response.body_mut()) } else { Vec::new() };
         let refused = retry::refusal(status, &prefix);
         let retry_after = header(&arrived.response, header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(value, self.clock.wall()));
@@ -210,7 +220,7 @@ impl Forwarder {
             verdict: verdict(status, refused, retry_after),
         };
         let config = self.live.snapshot();
-        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.is_stopping() {
+        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.stopping.is_cut() {
             let reason = if refused.is_some() { RetryReason::Refused } else { RetryReason::ServerError };
             self.retried(&job, reason, UpstreamError::Status(status));
             drop(arrived);
@@ -228,18 +238,29 @@ impl Forwarder {
     fn deliver(&self, mut job: Job, arrived: Arrived, prefix: Vec<u8>, permit: Option<Permit>) {
         // The request cannot be sent again from here on.
         job.body = None;
+        let begun = job.begin_answer();
+        let early = begun.and_then(|begun| begun.early);
+        if let Some(early) = early {
+            self.journal.metrics().answered_early(arrived.answered_at.since(early.at));
+        }
         let Arrived { response, call, .. } = arrived;
         let mut fields = job.own_fields();
         match header(&response, "x-request-id") {
+            // It has been told already.
+            _ if early.is_some() => {}
             // What the client is told is what the log says.
             Some(id) => job.facts.request_id = String::from_utf8_lossy(id).into_owned(),
             None => fields.push(("x-request-id", job.facts.request_id.clone())),
         }
         if job.facts.route == Route::Limited && response.status().as_u16() == 429 {
-            fields.push(("retry-after", self.retry_after(&response).to_string()));
+            fields.push(("retry-after", self.retry_after(response.headers()).to_string()));
         }
         let (parts, body) = response.into_parts();
-        let answer = Answer { parts, prefix, rest: body.into_reader(), fields };
+        if early.is_some_and(|early| !early::continues(early, &parts)) {
+            return self.end_early(job, &parts, prefix, body, (call, permit));
+        }
+        let stream = begun.and_then(|begun| early::follow(begun, &parts));
+        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
         drop(call);
@@ -250,11 +271,32 @@ impl Forwarder {
         job.settle(outcome, next);
     }
 
+    /// Ends an early 200 with the error that the upstream's answer amounts to.
+    fn end_early(
+        &self,
+        job: Job,
+        parts: &Parts,
+        mut content: Vec<u8>,
+        mut body: Body,
+        held: (Call, Option<Permit>),
+    ) {
+        let status = parts.status.as_u16();
+        if status >= 400 && content.is_empty() {
+            content = read_prefix(&mut body);
+        }
+        let retry_after = (status == 429).then(|| self.retry_after(&parts.headers));
+        let error = upstream_error(status, early::content_type(&parts.headers), &content);
+        drop((body, held));
+        let outcome = if status >= 400 { Outcome::Answered(status) } else { Outcome::UpstreamBroken };
+        job.end_early(outcome, &error.with_retry_after(retry_after));
+    }
+
     /// Whole seconds until a client whose 429 could not be kept from it should try again: what the upstream says, or
     /// the sidecar's own estimate, at most a minute.
-    fn retry_after(&self, response: &Response<Body>) -> u64 {
-        let told = header(response, header::RETRY_AFTER.as_str())
-            .and_then(|value| retry::retry_after(value, self.clock.wall()));
+    fn retry_after(&self, answer: &HeaderMap) -> u64 {
+        let told = answer
+            .get(header::RETRY_AFTER)
+            .and_then(|value| retry::retry_after(value.as_bytes(), self.clock.wall()));
         let wait = told.unwrap_or_else(|| self.snapshot.read().expected_wait());
         delay_seconds(wait).min(MAX_RETRY_AFTER_SECS)
     }
@@ -262,8 +304,8 @@ impl Forwarder {
     fn fail(&self, job: Job, failure: Failure) {
         let (outcome, message) = match failure {
             Failure::ClientGone => return job.abandon(),
-            _ if self.is_stopping() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
-            Failure::Connect => {
+            _ if self.stopping.is_cut() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
+            Failure::Connect | Failure::Untrusted => {
                 (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
             }
             Failure::Stale | Failure::Broken => {
@@ -297,10 +339,6 @@ impl Forwarder {
         log::debug!(request_id = job.facts.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
         self.journal.metrics().retried(job.facts.route, reason, error);
     }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
 }
 
 /// Runs the call; with `max_idle_age` only on a connection that has rested for less.
@@ -315,15 +353,15 @@ fn run(
     }
 }
 
-fn read_prefix(response: &mut Response<Body>) -> Vec<u8> {
+fn read_prefix(body: &mut Body) -> Vec<u8> {
     let mut prefix = Vec::new();
     // What cannot be read now fails again, and visibly, when the answer is relayed.
-    let _ = response.body_mut().as_reader().take(JUDGED_BYTES).read_to_end(&mut prefix);
+    let _ = body.as_reader().take(JUDGED_BYTES).read_to_end(&mut prefix);
     prefix
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a [u8]> {
-    response.headers().get(name).map(ureq::http::HeaderValue::as_bytes)
+    response.headers().get(name).map(HeaderValue::as_bytes)
 }
 
 fn verdict(status: u16, refused: Option<Scope>, retry_after: Option<Duration>) -> Verdict {

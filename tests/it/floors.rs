@@ -151,7 +151,9 @@ fn imports() -> Imports {
     let sources: BTreeMap<String, String> = files
         .iter()
         .map(|file| (module_of(&root, file), without_tests(&fs::read_to_string(file).unwrap())))
-        .filter(|(module, _)| !module.ends_with("tests") && !module.ends_with("samples"))
+        .filter(|(module, _)| {
+            module != "allocator::build" && !module.ends_with("tests") && !module.ends_with("samples")
+        })
         .collect();
     let modules: BTreeSet<String> = sources.keys().cloned().collect();
     let mut exported = BTreeMap::new();

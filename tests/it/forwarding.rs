@@ -296,9 +296,11 @@ fn a_large_head_of_an_answer_passes_and_a_huge_one_is_the_upstreams_error() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
     let big = "v".repeat(15_000);
-    upstream.answer_with(&wire::json(200, &[("X-Big", &big)], "{}"));
-    assert_eq!(sidecar.ask(chat("a")).head.field("x-big"), Some(big.clone()));
-    for times in [2, 10, 100] {
+    for times in [1, 2, 4] {
+        upstream.answer_with(&wire::json(200, &[("X-Big", &big.repeat(times))], "{}"));
+        assert_eq!(sidecar.ask(chat("a")).head.field("x-big"), Some(big.repeat(times)));
+    }
+    for times in [5, 10, 100] {
         upstream.answer_with(&wire::json(200, &[("X-Huge", &big.repeat(times))], "{}"));
         sidecar.ask(chat("a")).assert_error(502, "UpstreamError");
     }

@@ -158,7 +158,7 @@ fn a_probe_under_way_does_not_hold_up_the_end() {
     let mut asks = sidecar.begin(ask("GET", "/health/ready"));
     probe.request();
     let began = now();
-    assert_ne!(sidecar.stop(), app::End::Defect);
+    assert_ne!(sidecar.stop(), app::End::Failed);
     assert!(now().since(began) < Duration::from_secs(6));
     let _ = asks.try_answer();
 }

@@ -210,7 +210,10 @@ fn the_queue_lists_what_waits_in_order_and_an_operator_removes_by_id() {
 
     let path = format!("/api/queue/{id}");
     assert_eq!(sidecar.ask(local("DELETE", &path)).json(), json!({"removed": id}));
-    urgent.answer().assert_error(503, "QueueFullError");
+    let removed = urgent.answer();
+    removed.assert_error(403, "RemovedByOperator");
+    assert_eq!(removed.head.field("x-should-retry").as_deref(), Some("false"));
+    assert_eq!(removed.head.field("retry-after"), None);
     assert_eq!(sidecar.ask(local("DELETE", &path)).status(), 404);
     assert_eq!(sidecar.ask(local("DELETE", "/api/queue/none")).status(), 400);
     assert_eq!(sidecar.ask(local("POST", "/api/queue")).status(), 405);

@@ -10,16 +10,18 @@ use nvidia_sidecar::config::limiter::QueueFullPolicy;
 use std::time::Duration;
 
 /// A sidecar whose only slot is taken until the test releases it: what comes meanwhile queues.
-struct Jam {
+pub(crate) struct Jam {
     slot: Held,
     first: Client,
-    sidecar: Sidecar,
+    /// The sidecar.
+    pub(crate) sidecar: Sidecar,
     // The last to go: it waits for the ends of its answers.
     upstream: Upstream,
 }
 
 impl Jam {
-    fn new(configure: impl FnOnce(&mut Config)) -> Jam {
+    /// A jam.
+    pub(crate) fn new(configure: impl FnOnce(&mut Config)) -> Jam {
         let upstream = Upstream::start();
         let sidecar = Sidecar::with(&upstream, |c| {
             c.limiter.max_in_flight = 1;
@@ -32,7 +34,7 @@ impl Jam {
     }
 
     /// Lets everything go and tells in which order the rest reached the upstream, by the last word of each.
-    fn order(self, mut waiting: Vec<Client>) -> Vec<String> {
+    pub(crate) fn order(self, mut waiting: Vec<Client>) -> Vec<String> {
         let Jam { upstream, sidecar, slot, mut first } = self;
         slot.answer(200);
         assert_eq!(first.answer().status(), 200);

@@ -96,7 +96,7 @@ impl Drop for Sidecar {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             let end = running.stop();
-            assert!(std::thread::panicking() || end != app::End::Defect, "the limiter ended by a defect");
+            assert!(std::thread::panicking() || end != app::End::Failed, "the limiter ended by a bug");
         }
     }
 }

@@ -248,6 +248,11 @@ impl Held {
         self.send(wire::json(status, &[], r#"{"object":"answer"}"#));
     }
 
+    /// Sends a whole answer with this JSON content and lets go.
+    pub(crate) fn answer_with(self, status: u16, body: &str) {
+        self.send(wire::json(status, &[], body));
+    }
+
     /// Closes the connection.
     pub(crate) fn close(self) {
         let _ = self.steps.send(Step::Close);

@@ -170,5 +170,5 @@ class Metrics(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(240, exit=True)  # whatever hangs is told
+    faulthandler.dump_traceback_later(240, exit=True)  # says what hangs
     unittest.main(verbosity=2)

@@ -102,6 +102,7 @@ impl FleetThread {
         let (words, word_receiver) = unbounded();
         let now = clock.now();
         let shown = FleetView { id: identity.id.clone(), ..FleetView::default() };
+        view.publish(shown.clone());
         let fleet = Fleet::new(note_sender, word_receiver, terms.clone());
         let keys = super::keys(&live.snapshot());
         let member = Member::new(identity.clone(), terms.clone(), file, now);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::alert::{Alert, Severity};
 use super::card::{Card, Style};
-use super::metrics::{Call, Metrics};
+use super::metrics::{BridgeMetrics, WebhookCall};
 use super::outbox::Outbox;
 use super::queue::Offer;
 use super::webhook;
@@ -17,11 +17,11 @@ use crate::downstream::identity::bearer;
 use crate::http::{Head, Request};
 
 /// Answers requests. It never waits for a receiver.
-pub(super) struct Intake {
+pub(super) struct Endpoints {
     pub(super) outboxes: Vec<Arc<Outbox>>,
     pub(super) style: Style,
     pub(super) token: Option<Secret>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<BridgeMetrics>,
     pub(super) clock: Clock,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Answer {
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-impl Intake {
+impl Endpoints {
     /// The answer to a request.
     pub(super) fn answer(&self, request: &Request) -> Answer {
         match (request.head.method(), request.head.path()) {
@@ -50,13 +50,13 @@ impl Intake {
     }
 
     fn webhook(&self, request: &Request) -> Answer {
-        // A web page that somebody opens on this host can post here, too; its browser says so.
+        // A web page that is open on this host can post here, too; its browser says so.
         if request.head.field("origin").is_some() {
-            self.metrics.called(Call::Invalid);
+            self.metrics.called(WebhookCall::Invalid);
             return refusal(403, &[], "the webhook is not for browsers");
         }
         if !self.admits(&request.head) {
-            self.metrics.called(Call::Unauthorized);
+            self.metrics.called(WebhookCall::Unauthorized);
             log::warn!("refused a webhook without the token of WEBHOOK_TOKEN");
             return refusal(
                 401,
@@ -67,7 +67,7 @@ impl Intake {
         let alerts = match webhook::read(&request.body) {
             Ok(alerts) => alerts,
             Err(error) => {
-                self.metrics.called(Call::Invalid);
+                self.metrics.called(WebhookCall::Invalid);
                 log::warn!("refused a webhook: {error}");
                 return refusal(400, &[], &error.to_string());
             }
@@ -76,11 +76,11 @@ impl Intake {
         let offers: Vec<Offer> = alerts.iter().map(|alert| self.offer(alert)).collect();
         let full = count(Offer::Full, &offers);
         if full > 0 {
-            self.metrics.called(Call::Full);
+            self.metrics.called(WebhookCall::Full);
             log::error!("no room for {full} of {} alerts; Alertmanager will send them again", offers.len());
             return refusal(503, &[], "the queue is full; send it again");
         }
-        self.metrics.called(Call::Accepted);
+        self.metrics.called(WebhookCall::Accepted);
         let counts =
             json!({"queued": count(Offer::Queued, &offers), "duplicates": count(Offer::Duplicate, &offers)});
         Answer { status: 200, content_type: JSON, fields: &[], body: counts.to_string().into_bytes() }
@@ -97,8 +97,8 @@ impl Intake {
     fn offer(&self, alert: &Alert) -> Offer {
         let card = Arc::new(Card::new(alert, &self.style, self.clock.wall()));
         let offers: Vec<Offer> = self.ways(alert.severity).map(|outbox| outbox.offer(alert, &card)).collect();
-        let told = [Offer::Full, Offer::Queued].into_iter().find(|offer| offers.contains(offer));
-        let offer = told.unwrap_or(Offer::Duplicate);
+        let first = [Offer::Full, Offer::Queued].into_iter().find(|offer| offers.contains(offer));
+        let offer = first.unwrap_or(Offer::Duplicate);
         self.metrics.received(alert.severity, alert.state, offer);
         offer
     }
