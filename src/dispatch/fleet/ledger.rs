@@ -93,7 +93,7 @@ impl Ledger {
 
     /// How many places count.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.entries.len()
     }
 
@@ -117,4 +117,47 @@ fn line(entry: &Entry, asked: Moment) -> (String, i64, Vec<usize>) {
         None => -whole(entry.valid_until.since(asked)) - 1,
     };
     (entry.id.clone(), age, entry.draws.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::ZERO + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_is_forgotten_and_one_that_was_sent_is_not() {
+        let mut ledger = Ledger::default();
+        ledger.granted("a".into(), at(1_000), false);
+        ledger.granted("b".into(), at(1_000), false);
+        ledger.sent("b", at(500));
+        assert!(ledger.give_back("a") && !ledger.give_back("b"));
+        assert_eq!((ledger.used(), ledger.held()), (1, vec![]));
+        assert_eq!(ledger.sent_untold(), ["b"]);
+        ledger.told(&["b".to_owned()]);
+        assert_eq!((ledger.sent_untold().len(), ledger.all(at(600))), (0, vec![("b".into(), 100, vec![1])]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_is_told_to_be_older_than_it_is(
+            granted in 0u64..5_000, validity in 1u64..10_000, delay in prop::option::of(0u64..20_000), asked in 0u64..40_000,
+            nanos in 0u64..1_000_000,
+        ) {
+            let asked = at(asked) + Duration::from_nanos(nanos);
+            let mut ledger = Ledger::default();
+            ledger.granted("a".into(), at(granted + validity), false);
+            let counts_from = delay.map_or(at(granted + validity), |delay| at(granted + delay));
+            if let Some(delay) = delay {
+                ledger.sent("a", at(granted + delay));
+            }
+            let (_, age, _) = ledger.all(asked).remove(0);
+            // Where the script puts it on the time line, if it runs at the very moment of asking.
+            let put = i128::from(asked.as_nanos()) - i128::from(age) * 1_000_000;
+            prop_assert!(put >= i128::from(counts_from.as_nanos()), "{age} ms");
+        }
+    }
 }

@@ -370,7 +370,7 @@ impl Member {
         }
         self.ledger.expire(self.terms.window, now);
         let share = self.terms.share.min(self.terms.limit) as usize;
-        let claim = self.claim.take_if(|_| self.ledger.len() < share)?;
+        let claim = self.claim.take_if(|_| self.ledger.used() < share)?;
         self.shares += 1;
         let id = format!(
             "{}.s{}|{}|{}",
@@ -392,7 +392,7 @@ impl Member {
             return Moment::NEVER;
         }
         match self.standing(now) {
-            Standing::Sharing => (self.ledger.len() + 1)
+            Standing::Sharing => (self.ledger.used() + 1)
                 .checked_sub(share)
                 .and_then(|nth| self.ledger.nth_leaves(nth, self.terms.window))
                 .map_or(now, |leaves| leaves.max(now)),
@@ -509,3 +509,7 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "member_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ pub mod thread;
 pub mod timeline;
 
 use crate::clock::Clock;
-use crate::config::{Config, LiveConfig};
+use crate::config::{Config, LiveConfig, Secret};
 use crate::dispatch::state_file::StateFile;
 use crate::limiter::gate::Gate;
 use crate::limiter::snapshot::Snapshot;
@@ -76,6 +76,6 @@ pub fn server(config: &Config) -> Option<Server> {
 /// The keys of the fleet that shares this upstream and this key.
 #[must_use]
 pub fn keys(config: &Config) -> Vec<String> {
-    let key = config.upstream.api_key.as_ref().map(|key| key.expose()).unwrap_or_default();
+    let key = config.upstream.api_key.as_ref().map(Secret::expose).unwrap_or_default();
     protocol::keys(config.upstream.url.host(), key)
 }

@@ -301,7 +301,7 @@ fn tell(from: Standing, to: Standing) {
         ),
         Standing::Away => log::error!("Redis does not answer: no limited request is sent until it does"),
         Standing::Sharing => {
-            log::error!("Redis does not answer: this sidecar sends its own share of the rate")
+            log::error!("Redis does not answer: this sidecar sends its own share of the rate");
         }
         Standing::OtherVersion => log::error!(
             "the fleet's keys in Redis were written by another version with another layout: no limited request is sent until its sidecars are gone"
