@@ -23,7 +23,6 @@ use crate::ops::readiness::Readiness;
 use crate::ops::show;
 use crate::ops::state::Sources;
 use crate::published::Published;
-use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::agent::{self, AgentSettings};
@@ -175,8 +174,7 @@ impl Sidecar {
         let stopping = Stopping::default();
         let mut gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
-        let agents = Agents::new(&config.agents, clock.now());
-        let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
+        let journal = Arc::new(Journal::new(metrics, &config, board.clone(), clock));
         let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
@@ -218,7 +216,8 @@ impl Sidecar {
             clock,
         ));
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
-        let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
+        let (readiness, prober) =
+            Readiness::new(board.clone(), forwarder.clone(), live.clone(), journal.clone(), clock);
         let open = OpenConnections::default();
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),

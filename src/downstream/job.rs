@@ -9,12 +9,14 @@ use crate::downstream::body_memory::BodyShare;
 use crate::downstream::keepalive::{Begun, Early, ErrorFrame};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::Head;
-use crate::http::error::{ErrorAnswer, delay_seconds};
+use crate::http::error::ErrorAnswer;
+use crate::http::retry_after as told;
 use crate::http::write::chunk_into;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route, UpstreamError};
+use crate::telemetry::usage::UsageReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ pub struct Job {
     pub waiting_since: Moment,
     /// How often it was sent upstream.
     pub attempts: u32,
+    /// How often no connection to the upstream came about.
+    pub unconnected: u32,
     /// A pooled connection failed it: the next attempt takes a fresh one.
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
@@ -92,14 +96,28 @@ pub struct Body {
 }
 
 /// What the last attempt at the upstream came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct UpstreamAttempt {
     /// From sending the request until the head of the answer.
     pub latency: Option<Duration>,
     /// How it failed.
     pub error: Option<UpstreamError>,
+    /// The cause in words.
+    pub cause: Option<String>,
     /// Bytes of the answer's body that were passed on.
     pub bytes_out: u64,
+    /// Reads the answer's usage, where that can be read.
+    pub usage: Option<UsageReader>,
+}
+
+impl UpstreamAttempt {
+    /// A piece of the answer's body is passed on.
+    pub fn pass_on(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.read(piece);
+        }
+    }
 }
 
 /// The way back to the client.
@@ -130,6 +148,7 @@ impl Job {
             body: Some(body),
             queued: Duration::ZERO,
             attempts: 0,
+            unconnected: 0,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
             early: None,
@@ -183,6 +202,13 @@ impl Job {
         self.end_with_frame(outcome, error, unsent);
     }
 
+    /// Enters in the books how long it waited for its first ticket.
+    pub fn enter_wait(&self) {
+        if self.attempts == 1 && self.facts.route == Route::Limited {
+            self.journal.waited(self.facts.priority, self.queued);
+        }
+    }
+
     /// Answers with an error of the sidecar's own.
     pub fn refuse(mut self, outcome: Outcome, message: &str, retry_after: Option<Duration>) {
         self.refuse_in_place(outcome, message, retry_after, &[]);
@@ -223,7 +249,7 @@ impl Job {
         let unsent = self.end_signs();
         let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
         if self.early.is_some() && outcome != Outcome::ClientGone {
-            let retry_after = retry_after.map(delay_seconds);
+            let retry_after = retry_after.map(told::seconds);
             let error = ErrorFrame::own(outcome, message).with_retry_after(retry_after);
             return self.end_with_frame(outcome, &error, unsent);
         }
@@ -300,7 +326,9 @@ impl Job {
             bytes_in: self.bytes_in,
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
+            tokens: self.upstream.usage.as_ref().and_then(UsageReader::tokens),
             upstream_error: self.upstream.error,
+            cause: self.upstream.cause.as_deref(),
             early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
     }

@@ -10,7 +10,9 @@ use crate::limiter::snapshot::{BucketStats, HeldModel, Snapshot};
 use crate::ops::readiness::{Readiness, Ready};
 use crate::published::Published;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use crate::telemetry::journal::Journal;
+use crate::telemetry::key_watch::KeyRefused;
 use crate::telemetry::metrics::Totals;
 use crate::workers::pool::Load;
 use std::sync::Arc;
@@ -43,10 +45,14 @@ pub struct State {
     pub ready: Ready,
     /// The fleet, with an empty name where there is none.
     pub fleet: Arc<FleetView>,
+    /// Since when the upstream refuses the sidecar's own key, if it does.
+    pub key_refused: Option<KeyRefused>,
     /// Sums since the start.
     pub totals: Totals,
     /// The configured agents and the rest.
     pub agents: Vec<AgentView>,
+    /// The busiest clients of about the last hour.
+    pub clients: Vec<ClientView>,
 }
 
 impl State {
@@ -128,8 +134,10 @@ impl Sources {
             connections_max: config.front.max_connections.min(self.most_connections) as u64,
             ready: self.readiness.judge(),
             fleet: self.fleet.read(),
+            key_refused: self.journal.key_refused(),
             totals: self.journal.metrics().totals(),
             agents: self.journal.agents(now),
+            clients: self.journal.clients(now),
         }
     }
 

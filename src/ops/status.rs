@@ -2,8 +2,10 @@
 
 use crate::limiter::snapshot::{BucketStats, QueueStats, RetreatStats, WindowStats, rounded};
 use crate::ops::fleet::FleetStatus;
+use crate::ops::readiness::Ready;
 use crate::ops::state::State;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use serde::Serialize;
 
 /// The state as `/status` shows it.
@@ -15,7 +17,9 @@ pub struct Status<'a> {
     token_bucket: BucketStats,
     window: WindowStats,
     retreat: Retreat<'a>,
+    health: &'a Ready,
     agents: &'a [AgentView],
+    clients: &'a [ClientView],
     in_flight: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<FleetStatus>,
@@ -73,7 +77,9 @@ impl<'a> From<&'a State> for Status<'a> {
             token_bucket: state.bucket,
             window: limiter.window,
             retreat: Retreat { stats: limiter.retreat, held_models: held_models.collect() },
+            health: &state.ready,
             agents: &state.agents,
+            clients: &state.clients,
             in_flight: limiter.in_flight,
             fleet: FleetStatus::new(&state.fleet, state.now),
             uptime_seconds: rounded(state.uptime().as_secs_f64()),
