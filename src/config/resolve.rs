@@ -1,7 +1,7 @@
 //! From given values to a valid configuration: every key read once, then what must fit together.
 
 use super::key::Reload;
-use super::limiter::QueueFullPolicy;
+use super::limiter::{QueueFullPolicy, RateScope};
 use super::notice::{Faults, Notice, Source};
 use super::raw::{self, Given};
 use super::reading::{self, Input};
@@ -64,13 +64,29 @@ fn read(base: Option<&Config>, input: &mut Input) -> Config {
 }
 
 /// Keys whose default another key chooses.
-fn follow(config: &mut Config, input: &Input) {
+fn follow(config: &mut Config, input: &mut Input) {
     let queue = &mut config.limiter.queue;
     if input.gives("fallback_enabled_passthrough") && !input.gives("queue_full_policy") {
         queue.full_policy = match queue.fallback_passthrough {
             true => QueueFullPolicy::Passthrough,
             false => QueueFullPolicy::Reject,
         };
+    }
+    for agent in &mut config.agents {
+        if let Err(class) = agent.follow(&config.classes) {
+            let problem = format!("has the agent {} of the class {class}, which is not defined", agent.name);
+            input.fault(
+                "agents",
+                problem,
+                "define it under classes, or use high-frequency, development or business",
+            );
+        }
+        let expected = agent.expected();
+        if expected.stagnation_critical < expected.stagnation_warning {
+            let problem =
+                format!("has the agent {} whose stagnation is critical before it is a warning", agent.name);
+            input.fault("agents", problem, "make stagnation_critical at least stagnation_warning");
+        }
     }
     let upstream = &mut config.upstream;
     if let Some(silence) = upstream.request_timeout.filter(|_| input.gives("request_timeout")) {
@@ -117,6 +133,11 @@ fn fleet_contradictions(config: &Config, input: &mut Input) {
             None => ("redis_sentinels", "redis_master"),
         };
         input.fault(key, format!("is set without {other}"), "set both or none");
+    }
+    if fleet.url.is_some() && (config.limiter.rate_scope == RateScope::Model || config.limiter.rate_rpm == 0)
+    {
+        let problem = "needs a rate of the whole key to share";
+        input.fault("redis_url", problem, "set rate_scope to key and a rate_rpm, or remove redis_url");
     }
     if fleet.away == Some(RedisAway::Share) && fleet.max == 0 {
         input.fault("redis_away", "is `share`, and fleet_max does not say among how many", "set fleet_max");

@@ -103,7 +103,7 @@ impl Fleet {
 /// The gate's rate as terms of the common window, beside what does not change while it runs.
 #[must_use]
 pub fn terms<J>(gate: &Gate<J>, fixed: &Terms, now: Moment) -> Terms {
-    let own = gate.common_window(now);
+    let Some(own) = gate.common_window(now) else { return fixed.clone() };
     Terms {
         limit: own.limit,
         window: own.length + MARGIN,
