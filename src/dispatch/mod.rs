@@ -8,5 +8,5 @@
 
 pub mod permit;
 pub mod state_file;
-mod state_lines;
+pub mod state_lines;
 pub mod thread;
