@@ -22,7 +22,6 @@ use crate::ops::readiness::Readiness;
 use crate::ops::show;
 use crate::ops::state::Sources;
 use crate::published::Published;
-use crate::telemetry::agents::Agents;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::agent::{self, AgentSettings};
@@ -174,8 +173,7 @@ impl Sidecar {
         let stopping = Stopping::default();
         let gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
-        let agents = Agents::new(&config.agents, clock.now());
-        let journal = Arc::new(Journal::new(metrics, agents, board.clone(), clock));
+        let journal = Arc::new(Journal::new(metrics, &config, board.clone(), clock));
         let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
         let most_connections = most_connections(&config);
         let live = Arc::new(LiveConfig::new(config));
@@ -206,7 +204,8 @@ impl Sidecar {
             clock,
         ));
         let admin = AdminThread::open(control.clone(), &threads).map_err(StartError::System)?;
-        let (readiness, prober) = Readiness::new(board.clone(), forwarder.clone(), live.clone(), clock);
+        let (readiness, prober) =
+            Readiness::new(board.clone(), forwarder.clone(), live.clone(), journal.clone(), clock);
         let open = OpenConnections::default();
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),

@@ -145,7 +145,7 @@ impl Control {
             self.forwarder.renew(agent);
         }
         self.pass_through.set_cap(config.passthrough.max_in_flight);
-        self.journal.reconfigure(&config.agents, self.clock.now());
+        self.journal.reconfigure(&self.live.snapshot(), config);
         logging::set_level(config.log.level);
         self.live.replace(config.clone());
         Ok(())

@@ -83,7 +83,8 @@ pub struct Meaning {
     pub code: Option<&'static str>,
     /// The metric label.
     pub label: StatusLabel,
-    /// The level of the request's log line.
+    /// The level of the request's log line: what an operator should act on is said once, where it begins (a refused key, an
+    /// unreachable upstream, a full queue), and not with each request that it hits.
     pub level: Level,
     /// Whether the sidecar's own answer tells the client when to try again.
     pub retry_after: bool,
@@ -96,24 +97,24 @@ impl Outcome {
         use StatusLabel::{Cancelled, Error, RateLimited, Rejected, Success};
         match self {
             Outcome::Answered(status) => match status {
-                429 => relayed(status, RateLimited, Level::Warn),
-                500.. => relayed(status, Error, Level::Warn),
+                429 => relayed(status, RateLimited, Level::Info),
+                500.. => relayed(status, Error, Level::Info),
                 400.. => relayed(status, Error, Level::Info),
                 _ => relayed(status, Success, Level::Info),
             },
-            Outcome::Truncated(status) => relayed(status, Error, Level::Warn),
+            Outcome::Truncated(status) => relayed(status, Error, Level::Info),
             Outcome::NoTicket => {
-                own(429, "RateLimitedError", "rate_limit_exceeded", RateLimited, Level::Warn, true)
+                own(429, "RateLimitedError", "rate_limit_exceeded", RateLimited, Level::Info, true)
             }
-            Outcome::QueueFull => own(503, "QueueFullError", "queue_full", Rejected, Level::Warn, true),
-            Outcome::Displaced => own(503, "QueueFullError", "displaced", Rejected, Level::Warn, true),
+            Outcome::QueueFull => own(503, "QueueFullError", "queue_full", Rejected, Level::Info, true),
+            Outcome::Displaced => own(503, "QueueFullError", "displaced", Rejected, Level::Info, true),
             Outcome::Removed => {
                 own(403, "RemovedByOperator", "removed_by_operator", Rejected, Level::Info, false)
             }
             Outcome::UpstreamTimeout => {
-                own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Warn, false)
+                own(504, "UpstreamTimeout", "upstream_timeout", Error, Level::Info, false)
             }
-            Outcome::UpstreamBroken => own(502, "UpstreamError", "upstream_error", Error, Level::Warn, false),
+            Outcome::UpstreamBroken => own(502, "UpstreamError", "upstream_error", Error, Level::Info, false),
             Outcome::Invalid(status) => {
                 own(status, "InvalidRequest", invalid_code(status), Error, Level::Info, false)
             }

@@ -41,7 +41,7 @@ pub fn run(path: Option<PathBuf>, environment: Environment) -> ExitCode {
         }
     };
     let clock = Clock::start();
-    let log = match Log::start(&loaded.config.log, clock) {
+    let log = match Log::start(&loaded.config.log, &environment, clock) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("nvidia-sidecar: cannot start the log: {error}");
@@ -227,13 +227,14 @@ pub(crate) struct Log {
 
 impl Log {
     /// Installs the process's log and starts its writer.
-    pub(crate) fn start(settings: &config::Log, clock: Clock) -> io::Result<Log> {
+    pub(crate) fn start(settings: &config::Log, environment: &Environment, clock: Clock) -> io::Result<Log> {
         let format = match settings.format {
             LogFormat::Auto => logging::LogFormat::for_stdout(),
             LogFormat::Text => logging::LogFormat::Text,
             LogFormat::Json => logging::LogFormat::Json,
         };
-        let (writer, closer) = logging::install(format, settings.level, clock).map_err(io::Error::other)?;
+        let style = logging::Style::for_stdout(format, environment.get("JOURNAL_STREAM"));
+        let (writer, closer) = logging::install(style, settings.level, clock).map_err(io::Error::other)?;
         let threads = Threads::default();
         threads.spawn("log".into(), move || writer.run(io::stdout()))?;
         std::panic::set_hook(Box::new(|panic| log::error!("a bug: {panic}")));

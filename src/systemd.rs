@@ -1,8 +1,9 @@
-//! The service manager's side (systemd): the listeners that it hands over, and what it is told of the service's life.
+//! The service manager's side (systemd): the listeners that it hands over, and the reports of the service's life.
 //!
-//! Under no manager nothing of this does anything: no listener is inherited over, and nobody is told.
+//! Under no manager nothing of this does anything: no listener is handed over, and there is nothing to report to.
 
 use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -14,7 +15,7 @@ use crate::config::Environment;
 use crate::front::listen::InheritedListeners;
 use crate::lifecycle::Threads;
 
-/// The names of the inherited-over sockets, separated by colons (sd_listen_fds(3)).
+/// The names of the sockets that are handed over, separated by colons (sd_listen_fds(3)).
 const NAMES_VARIABLE: &str = "LISTEN_FDNAMES";
 /// What the units call the listener of `listen_port` (`FileDescriptorName=`).
 const API: &str = "http";
@@ -25,47 +26,41 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// How long the watchdog's thread may take to end; it may be waiting for the limiter.
 const WATCHDOG_ENDS: Duration = Duration::from_secs(3);
 
-/// Takes the listeners that were inherited over (`LISTEN_FDS`). To be called once, before any thread is started.
+/// Takes the listeners that were handed over (`LISTEN_FDS`). To be called once, before any thread is started.
 ///
 /// # Errors
-/// When a socket is no TCP listener, or nobody knows what it is for; the message says which.
+/// When a socket is not a TCP listener, or has no use; the message says which.
 pub fn handed_over(environment: &Environment) -> io::Result<InheritedListeners> {
     let mut sockets = ListenFd::from_env();
     let names = environment.get(NAMES_VARIABLE).map(|names| names.to_string_lossy().into_owned());
     let names: Vec<&str> = names.as_deref().map(|names| names.split(':').collect()).unwrap_or_default();
     let uses = uses(&names, sockets.len()).map_err(io::Error::other)?;
-    let mut take = |index: Option<usize>| match index {
-        Some(index) => sockets.take_tcp_listener(index),
-        None => Ok(None),
+    let mut take = |places: &[usize]| -> io::Result<Vec<TcpListener>> {
+        places.iter().filter_map(|&place| sockets.take_tcp_listener(place).transpose()).collect()
     };
-    Ok(InheritedListeners { api: take(uses.api)?, metrics: take(uses.metrics)? })
+    Ok(InheritedListeners { api: take(&uses.api)?, metrics: take(&uses.metrics)? })
 }
 
-/// Which of the sockets is what.
+/// Which of the sockets are what, by their places.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Uses {
-    api: Option<usize>,
-    metrics: Option<usize>,
+    api: Vec<usize>,
+    metrics: Vec<usize>,
 }
 
-/// Sorts `count` sockets by their names, in whatever order they come. Those of other names (systemd gives an unnamed one
-/// its unit's name) take the places that are left, the API's first.
+/// Sorts `count` sockets by their names: a socket unit with several addresses hands over as many of one name. One of another
+/// name (systemd gives an unnamed one its unit's name) takes the use that is left, the API's first.
 fn uses(names: &[&str], count: usize) -> Result<Uses, String> {
-    let named = |name: &str| {
-        let mut found = (0..count).filter(|&i| names.get(i) == Some(&name));
-        match (found.next(), found.next()) {
-            (_, Some(_)) => Err(format!("more than one socket named {name} is inherited over")),
-            (first, None) => Ok(first),
-        }
-    };
-    let mut uses = Uses { api: named(API)?, metrics: named(METRICS)? };
-    for other in (0..count).filter(|&i| Some(i) != uses.api && Some(i) != uses.metrics).collect::<Vec<_>>() {
-        match (uses.api, uses.metrics) {
-            (None, _) => uses.api = Some(other),
-            (Some(_), None) => uses.metrics = Some(other),
-            (Some(_), Some(_)) => {
+    let named = |name: &str| (0..count).filter(|&i| names.get(i) == Some(&name)).collect();
+    let mut uses = Uses { api: named(API), metrics: named(METRICS) };
+    let known = |i: &usize| names.get(*i).is_some_and(|name| [API, METRICS].contains(name));
+    for other in (0..count).filter(|i| !known(i)) {
+        match (uses.api.is_empty(), uses.metrics.is_empty()) {
+            (true, _) => uses.api.push(other),
+            (false, true) => uses.metrics.push(other),
+            (false, false) => {
                 return Err(format!(
-                    "{count} sockets are inherited over; there is use for one {API} and one {METRICS}"
+                    "of {count} sockets that are handed over, one is named neither {API} nor {METRICS}"
                 ));
             }
         }
@@ -141,29 +136,34 @@ impl Watchdog {
 mod tests {
     use super::*;
 
-    fn sorted(names: &[&str], count: usize) -> (Option<usize>, Option<usize>) {
+    fn sorted(names: &[&str], count: usize) -> (Vec<usize>, Vec<usize>) {
         let uses = uses(names, count).unwrap();
         (uses.api, uses.metrics)
     }
 
     #[test]
-    fn sockets_are_told_by_their_names_in_any_order() {
-        assert_eq!(sorted(&["http", "metrics"], 2), (Some(0), Some(1)));
-        assert_eq!(sorted(&["metrics", "http"], 2), (Some(1), Some(0)));
-        assert_eq!(sorted(&["metrics"], 1), (None, Some(0)));
+    fn sockets_are_sorted_by_their_names_in_any_order() {
+        assert_eq!(sorted(&["http", "metrics"], 2), (vec![0], vec![1]));
+        assert_eq!(sorted(&["metrics", "http"], 2), (vec![1], vec![0]));
+        assert_eq!(sorted(&["metrics"], 1), (vec![], vec![0]));
+        assert_eq!(
+            sorted(&["http", "http", "metrics", "http"], 4),
+            (vec![0, 1, 3], vec![2]),
+            "several addresses"
+        );
     }
 
     #[test]
     fn sockets_without_a_known_name_are_the_api_first() {
-        assert_eq!(sorted(&[], 0), (None, None));
-        assert_eq!(sorted(&[], 1), (Some(0), None));
-        assert_eq!(sorted(&["nvidia-sidecar.socket", "unknown"], 2), (Some(0), Some(1)));
-        assert_eq!(sorted(&["other", "http"], 2), (Some(1), Some(0)));
+        assert_eq!(sorted(&[], 0), (vec![], vec![]));
+        assert_eq!(sorted(&[], 1), (vec![0], vec![]));
+        assert_eq!(sorted(&["nvidia-sidecar.socket", "unknown"], 2), (vec![0], vec![1]));
+        assert_eq!(sorted(&["other", "http"], 2), (vec![1], vec![0]));
     }
 
     #[test]
-    fn a_socket_that_nobody_has_a_use_for_is_a_fault() {
-        assert!(uses(&["http", "metrics", "admin"], 3).unwrap_err().contains("3 sockets"));
-        assert!(uses(&["http", "http"], 2).unwrap_err().contains("named http"));
+    fn a_socket_without_a_use_is_a_fault() {
+        let fault = uses(&["http", "metrics", "admin"], 3).unwrap_err();
+        assert!(fault.contains("3 sockets"), "{fault}");
     }
 }

@@ -71,7 +71,9 @@ passed 'without a key it is installed and not started, and what ran under its na
 sed -i 's/^SIDECAR_API_KEY=.*/SIDECAR_API_KEY=nvapi-of-the-trial/' "$variables"
 $install --binary /in/first | grep '^healthy$'
 get http://127.0.0.1:9190/health
+get 'http://[::1]:9190/health'
 get http://127.0.0.1:9191/metrics >/dev/null
+get 'http://[::1]:9191/metrics' >/dev/null
 systemctl is-enabled nvidia-sidecar.socket nvidia-sidecar-metrics.socket nvidia-sidecar.service
 passed 'with a key it takes over from what ran under its name, and both sockets answer'
 

@@ -150,7 +150,7 @@ pub fn run(environment: &Environment) -> ExitCode {
         }
     };
     let clock = Clock::start();
-    let log = match Log::start(&settings.log, clock) {
+    let log = match Log::start(&settings.log, environment, clock) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("nvidia-sidecar: cannot start the log: {error}");

@@ -47,7 +47,7 @@ impl Section for Clients {
                 kind: List { most: MAX_WORDS, item: Origin },
                 default: Vec::new(),
                 of: |c| &c.cors_origins,
-                text: "Browser origins that may call. None allows the local ones (localhost, 127.0.0.1, [::1], app://, file://, tauri://, vscode-webview://), `*` allows all.",
+                text: "Browser origins that may call. With none, the local ones may (localhost, 127.0.0.1, [::1], app://, file://, tauri://, vscode-webview://), `*` allows all.",
             }),
             allowed_hosts: keys.key(&Row {
                 name: "allowed_hosts",

@@ -57,7 +57,7 @@ impl Section for Front {
                 kind: Seconds(SHORTEST..=HOUR),
                 default: Duration::from_secs(15),
                 of: |c| &c.client_timeout,
-                text: "Seconds that a client may take for its head, its body or its reading, {range}.",
+                text: "Seconds that a client may take to send its head, to send its body or to read its answer, {range} each.",
             }),
         }
     }

@@ -86,7 +86,7 @@ impl Section for Keepalive {
                 kind: OrOff(Seconds(1.0..=HOUR)),
                 default: None,
                 of: |c| &c.json,
-                text: "Seconds, {range}, after which an answer that is not a stream gets its 200 and then a newline each so many seconds, for clients that give up on silence; `off` keeps the true status.",
+                text: "Seconds, {range}, after which an answer that is not a stream gets its 200 and then a newline every so many seconds, for clients that give up on silence; `off` keeps the true status.",
             }),
         }
     }

@@ -127,7 +127,7 @@ impl Section for Listen {
                 kind: Whole(0..=u16::MAX),
                 default: 9191,
                 of: |c| &c.metrics_port,
-                text: "The port that Prometheus scrapes, another than `listen_port`; 0 lets the system choose.",
+                text: "The port that Prometheus scrapes, which must differ from `listen_port`; 0 lets the system choose.",
             }),
         }
     }

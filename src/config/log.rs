@@ -51,7 +51,7 @@ impl Section for Log {
                 kind: choice(),
                 default: LogFormat::Auto,
                 of: |c| &c.format,
-                text: "`text`, `json`, or `auto`, which is text on a terminal and else JSON.",
+                text: "`text`, `json`, or `auto`, which is text on a terminal and JSON otherwise.",
             }),
         }
     }

@@ -108,7 +108,7 @@ impl Section for QueueSettings {
                 kind: choice(),
                 default: QueueFullPolicy::Passthrough,
                 of: |c| &c.full_policy,
-                text: "What a request meets when the queue is full: `passthrough` lets it wait outside the queue, `reject` answers 503, `drop_lowest` removes the newest request of the lowest priority. The default follows `fallback_enabled_passthrough`.",
+                text: "What happens to a request that finds the queue full: `passthrough` lets it wait outside the queue, `reject` answers 503, `drop_lowest` removes the newest request of the lowest priority. The default follows `fallback_enabled_passthrough`.",
             }),
             timeout: keys.key(&Row {
                 name: "queue_timeout",

@@ -66,7 +66,7 @@ impl Section for Routing {
                     .map(String::from)
                     .to_vec(),
                 of: |c| &c.gateways,
-                text: "The prefixes of `model`, before its first `/`, that make a request limited; in any case.",
+                text: "The prefixes of `model` (what comes before its first `/`) that make a request limited, in upper or lower case.",
             }),
             strip_prefix: keys.key(&Row {
                 name: "strip_gateway_prefix",
@@ -84,7 +84,7 @@ impl Section for Routing {
                 kind: choice(),
                 default: LimitUnmatched::Auto,
                 of: |c| &c.limit_unmatched,
-                text: "Whether an inference request without a known prefix is limited: `always`, `never`, or `auto`, which is when it would go to a host under nvidia.com.",
+                text: "Whether an inference request without a known prefix is limited: `always`, `never`, or `auto`, which limits it when it would go to a host under nvidia.com.",
             }),
             nvidia_hosts: keys.key(&Row {
                 name: "nvidia_hosts",

@@ -95,7 +95,7 @@ impl Section for Config {
                 kind: Seconds(0.0..=HOUR),
                 default: Duration::from_secs(30),
                 of: |c| &c.drain_timeout,
-                text: "Seconds in which a stopping sidecar finishes what it has, {range}.",
+                text: "Seconds that a stopping sidecar has to finish what is under way, {range}.",
             }),
             state_file: keys.key(&Row {
                 name: "state_file",

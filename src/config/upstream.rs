@@ -24,7 +24,7 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// `upstream_ca_file`: PEM certificates that are trusted beside the public ones and the system's.
     pub ca_file: Option<PathBuf>,
-    /// `upstream_ca_only`: whether `ca_file` is all that is trusted.
+    /// `upstream_ca_only`: whether only `ca_file` is trusted.
     pub ca_only: bool,
     /// `outbound_proxy`: how connections to the upstreams leave this host.
     pub outbound_proxy: OutboundProxy,
@@ -77,7 +77,7 @@ impl Section for Upstream {
                 kind: Flag,
                 default: false,
                 of: |c| &c.ca_only,
-                text: "Whether the certificates in `upstream_ca_file` are all that is trusted, the public ones and the system's not.",
+                text: "Whether only the certificates in `upstream_ca_file` are trusted, and not the public ones or the system's.",
             }),
             outbound_proxy: keys.key(&Row {
                 name: "outbound_proxy",

@@ -11,8 +11,7 @@ use crate::downstream::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::gate::{Gate, Unfit};
 use crate::limiter::places::Places;
-use crate::limiter::snapshot::Snapshot;
-use crate::limiter::snapshot::WaitingJob;
+use crate::limiter::snapshot::{RetreatState, Snapshot, WaitingJob};
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::published::Published;
@@ -301,7 +300,10 @@ impl Limiter {
                     self.publish_now(now);
                     let _ = answer.send(());
                 }
-                Command::Waiting(most, answer) => drop(answer.send(self.gate.waiting(most, now))),
+                Command::Waiting(most, answer) => {
+                    let jobs = self.gate.waiting(most, now, |job| job.facts.request_id.clone());
+                    let _ = answer.send(jobs);
+                }
                 Command::CloseAt(moment) => self.closes_at = moment,
             }
         }
@@ -382,13 +384,30 @@ fn refuse(job: Job, outcome: Outcome, message: &str, outlook: Outlook) {
     job.refuse_with(outcome, message, Some(outlook.retry_after), &fields);
 }
 
+/// What a change of the rate means and who has to know: an operator that it is lowered, nobody each step of its way back.
+const fn rate_change(from: RetreatState, to: RetreatState) -> (log::Level, &'static str) {
+    match (from, to) {
+        (_, RetreatState::Retreat) => (log::Level::Warn, "the upstream refuses, retreating"),
+        (RetreatState::Recover, RetreatState::Recover) => (log::Level::Debug, "recovering"),
+        (_, RetreatState::Recover) => (log::Level::Info, "the upstream refuses no longer, recovering"),
+        (RetreatState::Normal, RetreatState::Normal) => {
+            (log::Level::Debug, "the rate follows what is granted")
+        }
+        (_, RetreatState::Normal) => (log::Level::Info, "back to normal"),
+    }
+}
+
 fn tell(event: &Event, now: Moment) {
     let model_name = |model: &Option<Arc<str>>| model.as_deref().unwrap_or("(none)").to_owned();
     match event {
-        Event::Rate { from, to, effective_rpm, share } => log::warn!(
-            retreat_state = to.as_str(), effective_rpm = *effective_rpm, upstream_429_rate = *share;
-            "the rate is {effective_rpm:.1} rpm now ({} to {})", from.as_str(), to.as_str()
-        ),
+        Event::Rate { from, to, effective_rpm, share } => {
+            let (level, change) = rate_change(*from, *to);
+            log::log!(
+                level, retreat_state = to.as_str(), effective_rpm = *effective_rpm, upstream_429_rate = *share;
+                "{change}: the rate is {effective_rpm:.1} rpm, {:.0} % of the answers of the last minute were refusals",
+                share * 100.0
+            );
+        }
         Event::Floor { effective_rpm, share } => log::error!(
             effective_rpm = *effective_rpm, upstream_429_rate = *share;
             "the upstream refuses so much that the rate is at its floor, {effective_rpm:.1} rpm"

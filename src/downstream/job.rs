@@ -15,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route, UpstreamError};
+use crate::telemetry::usage::UsageReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ pub struct Body {
 }
 
 /// What the last attempt at the upstream came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct UpstreamAttempt {
     /// From sending the request until the head of the answer.
     pub latency: Option<Duration>,
@@ -100,6 +101,18 @@ pub struct UpstreamAttempt {
     pub error: Option<UpstreamError>,
     /// Bytes of the answer's body that were passed on.
     pub bytes_out: u64,
+    /// Reads the answer's usage, where that can be read.
+    pub usage: Option<UsageReader>,
+}
+
+impl UpstreamAttempt {
+    /// A piece of the answer's body is passed on.
+    pub fn pass_on(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.read(piece);
+        }
+    }
 }
 
 /// The way back to the client.
@@ -181,6 +194,13 @@ impl Job {
     pub fn end_early(mut self, outcome: Outcome, error: &ErrorFrame) {
         let unsent = self.end_signs();
         self.end_with_frame(outcome, error, unsent);
+    }
+
+    /// Enters in the books how long it waited for its first ticket.
+    pub fn enter_wait(&self) {
+        if self.attempts == 1 && self.facts.route == Route::Limited {
+            self.journal.waited(self.facts.priority, self.queued);
+        }
     }
 
     /// Answers with an error of the sidecar's own.
@@ -300,6 +320,7 @@ impl Job {
             bytes_in: self.bytes_in,
             bytes_out: self.upstream.bytes_out,
             pace: self.journal.pace(),
+            tokens: self.upstream.usage.as_ref().and_then(UsageReader::tokens),
             upstream_error: self.upstream.error,
             early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });

@@ -14,31 +14,34 @@ const CHOICES: usize = 8;
 /// Listeners that a service manager opened, to be used in place of the configured addresses.
 #[derive(Debug, Default)]
 pub struct InheritedListeners {
-    /// That of `listen_port`.
-    pub api: Option<TcpListener>,
-    /// That of `metrics_port`.
-    pub metrics: Option<TcpListener>,
+    /// Those of `listen_port`, one for each address.
+    pub api: Vec<TcpListener>,
+    /// Those of `metrics_port`.
+    pub metrics: Vec<TcpListener>,
 }
 
-/// As many listeners as there are loops for each address: handles of one that was inherited, or else new ones. The first
+/// As many listeners as there are loops for each address: handles of those that were inherited, or else new ones. The first
 /// address has to be there; of the rest, those of a family that this host does not have are left out.
 ///
 /// # Errors
 /// As [`bind`] with the address, and when the system has no descriptor left.
 pub fn open(
     addresses: &[SocketAddr],
-    inherited: Option<TcpListener>,
+    inherited: Vec<TcpListener>,
     count: usize,
 ) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let Some(listener) = inherited else { return bind(addresses, count) };
-    // The socket is one and the manager's, so the loops share it: each hears of a connection, the first accepts it.
-    let share = || {
+    if inherited.is_empty() {
+        return bind(addresses, count);
+    }
+    // Each socket is one and the manager's, so the loops share it: each hears of a connection, the first accepts it.
+    let share = |listener: TcpListener| {
         listener.set_nonblocking(true)?;
-        (1..count).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()
+        let others: io::Result<Vec<TcpListener>> = (1..count).map(|_| listener.try_clone()).collect();
+        others.map(|others| others.into_iter().chain([listener]))
     };
-    let mut handles = share().map_err(|error| (SocketAddr::from(([0, 0, 0, 0], 0)), error))?;
-    handles.push(listener);
-    Ok(handles)
+    let handles: io::Result<Vec<_>> = inherited.into_iter().map(share).collect();
+    let handles = handles.map_err(|error| (SocketAddr::from(([0, 0, 0, 0], 0)), error))?;
+    Ok(handles.into_iter().flatten().collect())
 }
 
 /// Binds `count` listeners to each address, among which the kernel spreads the connections (`SO_REUSEPORT`). A port that

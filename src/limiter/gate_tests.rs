@@ -532,7 +532,7 @@ proptest! {
             }
             let snapshot = story.gate.snapshot(story.now);
             prop_assert_eq!(snapshot.queue.depth_by_priority.iter().sum::<usize>(), alive.len());
-            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now).len(), alive.len());
+            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now, u64::to_string).len(), alive.len());
             prop_assert_eq!(snapshot.in_flight, story.out.len());
             prop_assert!(snapshot.in_flight <= 8);
         }

@@ -227,6 +227,10 @@ pub struct WaitingJob {
     /// Its id; text in JSON, whose numbers are exact up to 2⁵³ only.
     #[serde(serialize_with = "as_text")]
     pub id: u64,
+    /// The `X-Request-Id` that its answer will carry.
+    pub request_id: String,
+    /// Whether it has waited so long that it has risen above the priority it came with.
+    pub aged: bool,
     /// Who sent it.
     #[serde(rename = "agent", serialize_with = "as_text")]
     pub client: Arc<str>,

@@ -93,8 +93,10 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
+    /// `request_id` names a job as its client knows it.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment) -> Vec<WaitingJob> {
+    pub fn waiting(&self, max: usize, now: Moment, request_id: impl Fn(&J) -> String) -> Vec<WaitingJob> {
+        let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
         let mut others: Vec<_> =
             self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
@@ -111,12 +113,16 @@ impl<J> Gate<J> {
                 }
             };
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
+            let waited = now.since(candidate.arrived);
+            let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
             Some(WaitingJob {
                 id: candidate.id,
+                request_id: request_id(&waiting.job),
+                aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
                 model: candidate.model.clone(),
-                waited: now.since(candidate.arrived),
+                waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
             })

@@ -5,6 +5,7 @@ use crate::ops::history::{LastMinute, Point};
 use crate::ops::readiness::Ready;
 use crate::ops::state::State;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use crate::telemetry::metrics::Totals;
 use serde::Serialize;
 
@@ -34,6 +35,8 @@ pub struct DashboardSnapshot<'a> {
     /// The first [`WAITING_LISTED`] waiting requests, in the order in which they are expected to go.
     waiting: &'a [WaitingJob],
     agents: &'a [AgentView],
+    /// The busiest of about the last hour.
+    clients: &'a [ClientView],
     /// The newest complete point of the history.
     point: Option<Point>,
 }
@@ -119,6 +122,7 @@ impl<'a> DashboardSnapshot<'a> {
             last_minute,
             waiting,
             agents: &state.agents,
+            clients: &state.clients,
             point,
         }
     }

@@ -4,6 +4,7 @@
 //! `docs/METRICS.md`; a test compares the two. A label takes its values from a closed set or from the configuration.
 
 use crate::ops::state::State;
+use crate::outcome::StatusLabel;
 use crate::priority::Priority;
 use crate::telemetry::agents::AgentView;
 use crate::telemetry::metric_names::Def;
@@ -17,6 +18,8 @@ struct Row {
     read: Read,
 }
 
+const AGENT: &[&str] = &["agent_name", "agent_label"];
+
 enum Read {
     /// One value, without a label.
     State(fn(&State) -> f64),
@@ -26,6 +29,8 @@ enum Read {
     ByRoute(fn(&State) -> [f64; Route::ALL.len()]),
     /// A value an agent; `None` where there is none to tell.
     ByAgent(fn(&AgentView) -> Option<f64>),
+    /// Values an agent, each with the value of a third label.
+    ByAgentAnd(fn(&AgentView) -> Vec<(&'static str, f64)>),
     /// One of the process's own figures.
     Process(fn(&ProcessFigures) -> f64),
 }
@@ -39,7 +44,7 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&State) -> f64
 }
 
 const fn of_agent(name: &'static str, help: &'static str, read: fn(&AgentView) -> Option<f64>) -> Row {
-    Row { def: Def::gauge(name, &["agent_name", "agent_label"], help), read: Read::ByAgent(read) }
+    Row { def: Def::gauge(name, AGENT, help), read: Read::ByAgent(read) }
 }
 
 const fn of_process(name: &'static str, help: &'static str, read: fn(&ProcessFigures) -> f64) -> Row {
@@ -51,6 +56,11 @@ const ROWS: &[Row] = &[
     gauge("sidecar_tokens_rate", "Tokens that flow into the bucket per second.", |s| {
         s.bucket.rate_per_minute / 60.0
     }),
+    gauge(
+        "sidecar_tokens_rate_per_minute",
+        "Tokens that flow into the bucket per minute; sidecar_tokens_rate is the same per second.",
+        |s| s.bucket.rate_per_minute,
+    ),
     gauge(
         "sidecar_window_used",
         "Requests sent upstream within the last 60 seconds, as the rolling window counts them.",
@@ -87,6 +97,16 @@ const ROWS: &[Row] = &[
     gauge("sidecar_health_status", "1 while the upstream can be reached, 0 while it cannot.", |s| {
         truth(s.ready.is_upstream_reachable())
     }),
+    gauge(
+        "sidecar_upstream_key_refused",
+        "1 while the upstream refuses the sidecar's own key with 401 or 403, 0 again with the first success.",
+        |s| truth(s.key_refused.is_some()),
+    ),
+    gauge(
+        "sidecar_ready",
+        "1 while the sidecar is ready as GET /health/ready says it, 0 while it is not.",
+        |s| truth(s.ready.is_ready()),
+    ),
     gauge("sidecar_uptime_seconds", "Time since the start.", |s| s.uptime().as_secs_f64()),
     gauge("sidecar_retreat_state", "0 normal, 1 retreat, 2 recover.", |s| {
         f64::from(s.limiter.retreat.state.code())
@@ -146,6 +166,34 @@ const ROWS: &[Row] = &[
         "Tasks that wait on the agent's board, as its last heartbeat says.",
         |a| a.pending.map(approximate),
     ),
+    Row {
+        def: Def::counter(
+            "agent_requests_total",
+            &["agent_name", "agent_label", "status"],
+            "The agent's finished requests by what it got.",
+        ),
+        read: Read::ByAgentAnd(|a| {
+            StatusLabel::ALL.map(|label| (label.as_str(), approximate(a.by_status[label as usize]))).to_vec()
+        }),
+    },
+    Row {
+        def: Def::counter(
+            "agent_queue_seconds_total",
+            AGENT,
+            "Time that the agent's finished requests waited for tickets, all together.",
+        ),
+        read: Read::ByAgent(|a| Some(a.queue_seconds)),
+    },
+    Row {
+        def: Def::counter(
+            "agent_tokens_total",
+            &["agent_name", "agent_label", "kind"],
+            "Tokens that the agent's requests cost, as their answers' usage says.",
+        ),
+        read: Read::ByAgentAnd(|a| {
+            vec![("prompt", approximate(a.tokens.prompt)), ("completion", approximate(a.tokens.completion))]
+        }),
+    },
     of_process("process_resident_memory_bytes", "Resident memory size in bytes.", |p| {
         approximate(p.resident_bytes)
     }),
@@ -187,6 +235,15 @@ impl Read {
             Read::ByAgent(read) => {
                 let labelled = |a: &AgentView| Some(Sample::labelled([&a.name, &a.label], read(a)?));
                 state.agents.iter().filter_map(labelled).collect()
+            }
+            Read::ByAgentAnd(read) => {
+                let labelled = |a: &AgentView| {
+                    read(a)
+                        .into_iter()
+                        .map(|(third, value)| Sample::labelled([&a.name, &a.label, third], value))
+                        .collect::<Vec<_>>()
+                };
+                state.agents.iter().flat_map(labelled).collect()
             }
         }
     }

@@ -23,6 +23,7 @@ pub mod page;
 pub mod page_request;
 pub mod pages;
 pub mod paths;
+pub mod problems;
 pub mod readiness;
 pub mod show;
 pub mod state;

@@ -14,6 +14,7 @@ use crate::telemetry::process::ProcessFigures;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Viewers of the dashboard's stream at once.
 const MAX_VIEWERS: usize = 512;
@@ -22,6 +23,8 @@ const MAX_VIEWERS: usize = 512;
 pub struct Overview {
     sources: Sources,
     history: Mutex<History>,
+    /// Failed attempts at the upstream, as of the last sample.
+    failures: AtomicU64,
     status: Cached<Page>,
     metrics: Cached<Page>,
 }
@@ -30,7 +33,13 @@ impl Overview {
     /// An overview of what `sources` know, with an empty history.
     #[must_use]
     pub fn new(sources: Sources) -> Overview {
-        Overview { sources, history: Mutex::default(), status: Cached::default(), metrics: Cached::default() }
+        Overview {
+            sources,
+            history: Mutex::default(),
+            failures: AtomicU64::new(0),
+            status: Cached::default(),
+            metrics: Cached::default(),
+        }
     }
 
     /// Where the state comes from.
@@ -88,7 +97,13 @@ impl Overview {
     /// Takes the present state down in the history; to be called once a second.
     pub fn sample(&self, now: Moment) {
         let state = self.sources.gather(now);
-        self.history.lock().take(Sample::from(&state), state.unix);
+        // Failures call for a probe, also when nobody looks at a page: an upstream that is gone is to be said once.
+        if self.failures.swap(state.totals.upstream_errors, Ordering::Relaxed) < state.totals.upstream_errors
+        {
+            self.sources.readiness.refresh();
+        }
+        let waits = || self.sources.journal.take_waits();
+        self.history.lock().take(Sample::from(&state), waits, state.unix);
     }
 
     /// What the dashboard shows now as JSON in one line, with the first of the waiting requests.

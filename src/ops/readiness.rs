@@ -1,4 +1,4 @@
-//! Whether the sidecar can do its work: the upstream can be reached, the queue has room, tickets flow. What is wrong is
+//! Whether the sidecar can do its work: the upstream takes the key and can be reached, the queue has room, tickets flow. What is wrong is
 //! said together with since when.
 
 use crate::clock::{Clock, Moment};
@@ -7,12 +7,15 @@ use crate::downstream::job::Destination;
 use crate::limiter::snapshot::Snapshot;
 use crate::ops::page::Page;
 use crate::ops::page_request::PageRequest;
+use crate::ops::problems::{Change, Check, Evidence, Problem, Problems};
 use crate::published::Published;
+use crate::telemetry::journal::Journal;
 use crate::upstream::forward;
 use crate::upstream::worker::Forwarder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Request, header};
@@ -26,30 +29,19 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Questions that wait for the probe under way; further ones are answered by what is known.
 const WAITING: usize = 64;
 
-/// The queue is healthy below this share of its bound.
-const QUEUE_HEALTHY: f64 = 0.9;
+/// Bytes of the probe's answer that are read so that its connection stays in the pool; a longer answer costs the connection.
+const PROBE_BYTES: u64 = 256 * 1024;
 
 /// The answer of `GET /health/ready`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ready {
     ready: bool,
+    key_accepted: bool,
     upstream_reachable: bool,
     queue_healthy: bool,
     token_bucket_healthy: bool,
     problems: Vec<Problem>,
 }
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, Serialize)]
-struct Problem {
-    check: &'static str,
-    since_seconds: f64,
-    detail: String,
-}
-
-const UPSTREAM: &str = "upstream_reachable";
-const QUEUE: &str = "queue_healthy";
-const BUCKET: &str = "token_bucket_healthy";
 
 /// Judges readiness; shared by the pages, the metrics and the dashboard.
 pub struct Readiness {
@@ -58,8 +50,8 @@ pub struct Readiness {
     live: Arc<LiveConfig>,
     clock: Clock,
     probe: Mutex<Probe>,
-    /// Since when each check fails.
-    failing: Mutex<[Option<Moment>; 3]>,
+    journal: Arc<Journal>,
+    problems: Mutex<Problems>,
     asked: Sender<Option<PageRequest>>,
 }
 
@@ -76,12 +68,14 @@ impl Readiness {
         snapshot: Arc<Published<Snapshot>>,
         forwarder: Arc<Forwarder>,
         live: Arc<LiveConfig>,
+        journal: Arc<Journal>,
         clock: Clock,
     ) -> (Arc<Readiness>, Prober) {
         let (asked, questions) = bounded(WAITING);
         let probe = Mutex::new(Probe { at: None, failure: None });
         let readiness =
-            Arc::new(Readiness { snapshot, forwarder, live, clock, probe, failing: Mutex::default(), asked });
+            Readiness { snapshot, forwarder, live, clock, probe, journal, problems: Mutex::default(), asked };
+        let readiness = Arc::new(readiness);
         let prober = Prober { questions };
         (readiness, prober)
     }
@@ -119,45 +113,35 @@ impl Readiness {
     /// The state as far as it is known.
     #[must_use]
     pub fn judge(&self) -> Ready {
-        let (now, snapshot) = (self.clock.now(), self.snapshot.read());
-        let floor = f64::from(self.live.snapshot().floor_rpm());
+        let config = self.live.snapshot();
         let probe = self.probe.lock().clone();
-        // An answer to a real request that is newer than the probe speaks for the upstream too.
-        let unreachable = probe.failure.filter(|_| self.forwarder.last_reached() <= probe.at);
-        let details = [unreachable, queue_problem(&snapshot), bucket_problem(&snapshot, floor, now)];
-        let mut failing = self.failing.lock();
-        let mut problems = Vec::new();
-        for ((detail, since), check) in
-            details.into_iter().zip(failing.iter_mut()).zip([UPSTREAM, QUEUE, BUCKET])
-        {
-            match detail {
-                Some(detail) => {
-                    let since = *since.get_or_insert(now);
-                    problems.push(Problem { check, since_seconds: now.since(since).as_secs_f64(), detail });
-                }
-                None => *since = None,
-            }
-        }
-        let healthy = |check| problems.iter().all(|p: &Problem| p.check != check);
+        let evidence = Evidence {
+            limiter: &self.snapshot.read(),
+            key_refused: self.journal.key_refused(),
+            // An answer to a real request that is newer than the probe speaks for the upstream too.
+            unreachable: probe.failure.filter(|_| self.forwarder.last_reached() <= probe.at),
+            floor_rpm: f64::from(config.floor_rpm()),
+            urgent_reserve: config.limiter.urgent_reserve as usize,
+            now: self.clock.now(),
+        };
+        let (problems, changes) = self.problems.lock().look(&evidence);
+        changes.iter().for_each(tell);
+        let holds = |check| problems.iter().all(|problem| problem.check != check);
         Ready {
-            ready: problems.is_empty(),
-            upstream_reachable: healthy(UPSTREAM),
-            queue_healthy: healthy(QUEUE),
-            token_bucket_healthy: healthy(BUCKET),
+            ready: !problems.iter().any(|problem| problem.not_ready),
+            key_accepted: holds(Check::Key),
+            upstream_reachable: holds(Check::Upstream),
+            queue_healthy: holds(Check::Queue),
+            token_bucket_healthy: holds(Check::Tickets),
             problems,
         }
     }
 
     /// Asks the upstream for its models: reachable is what answers below 500.
     fn probe(&self) {
-        let result = self.ask_upstream();
-        let mut probe = self.probe.lock();
-        if let Err(failure) = &result
-            && probe.failure.is_none()
-        {
-            log::warn!("the upstream cannot be reached: {failure}");
-        }
-        *probe = Probe { at: Some(self.clock.now()), failure: result.err() };
+        let failure = self.ask_upstream().err();
+        *self.probe.lock() = Probe { at: Some(self.clock.now()), failure };
+        let _ = self.judge();
     }
 
     fn ask_upstream(&self) -> Result<(), String> {
@@ -174,41 +158,43 @@ impl Readiness {
             .configure_request(request)
             .timeout_connect(Some(PROBE))
             .timeout_recv_response(Some(PROBE))
+            .timeout_recv_body(Some(PROBE))
             .build();
         match agent.run(request) {
-            Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
+            Ok(answer) if answer.status().as_u16() < 500 => {
+                // To its end: a connection with an unread answer could not be used again.
+                let mut content = answer.into_body().into_reader().take(PROBE_BYTES);
+                let _ = io::copy(&mut content, &mut io::sink());
+                Ok(())
+            }
             Ok(answer) => Err(format!("it answers {}", answer.status().as_u16())),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
-fn queue_problem(snapshot: &Snapshot) -> Option<String> {
-    let queue = &snapshot.queue;
-    (queue.utilization >= QUEUE_HEALTHY).then(|| {
-        format!(
-            "{} of {} places and {} of {} bytes are taken",
-            queue.current_size, queue.max_size, queue.bytes, queue.max_bytes
-        )
-    })
-}
-
-/// An empty bucket is what a busy sidecar has; it is ill when the upstream itself keeps the tickets back.
-fn bucket_problem(snapshot: &Snapshot, floor: f64, now: Moment) -> Option<String> {
-    if let Some(until) = snapshot.key_paused_until.filter(|until| *until > now) {
-        return Some(format!(
-            "the upstream refuses the key; tickets pause for {:.0} s",
-            until.since(now).as_secs_f64()
-        ));
+/// One line a change, for what is not said where it happens already (the limiter and the journal say the rest).
+fn tell(change: &Change) {
+    match change {
+        Change::Began(Check::Upstream, detail) => log::warn!("the upstream cannot be reached: {detail}"),
+        Change::Began(Check::Queue, detail) => log::warn!("the queue is nearly full: {detail}"),
+        Change::Ended(Check::Upstream, after) => {
+            log::info!("the upstream can be reached again, after {:.0} s", after.as_secs_f64());
+        }
+        Change::Ended(Check::Queue, after) => {
+            log::info!("the queue has room again, after {:.0} s", after.as_secs_f64());
+        }
+        Change::Began(..) | Change::Ended(..) => {}
     }
-    let retreat = &snapshot.retreat;
-    let at_floor = retreat.effective_rpm <= floor && retreat.effective_rpm < retreat.base_rpm;
-    at_floor.then(|| {
-        format!("the rate is at its floor, {:.0} of {:.0} rpm", retreat.effective_rpm, retreat.base_rpm)
-    })
 }
 
 impl Ready {
+    /// Whether nothing that is needed fails.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// Whether the upstream answers.
     #[must_use]
     pub fn is_upstream_reachable(&self) -> bool {

@@ -9,7 +9,9 @@ use crate::limiter::snapshot::{BucketStats, HeldModel, Snapshot};
 use crate::ops::readiness::{Readiness, Ready};
 use crate::published::Published;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use crate::telemetry::journal::Journal;
+use crate::telemetry::key_watch::KeyRefused;
 use crate::telemetry::metrics::Totals;
 use crate::workers::pool::Load;
 use std::sync::Arc;
@@ -40,10 +42,14 @@ pub struct State {
     pub connections_max: u64,
     /// Whether the sidecar can do its work.
     pub ready: Ready,
+    /// Since when the upstream refuses the sidecar's own key, if it does.
+    pub key_refused: Option<KeyRefused>,
     /// Sums since the start.
     pub totals: Totals,
     /// The configured agents and the rest.
     pub agents: Vec<AgentView>,
+    /// The busiest clients of about the last hour.
+    pub clients: Vec<ClientView>,
 }
 
 impl State {
@@ -120,8 +126,10 @@ impl Sources {
             connections: self.open.count() as u64,
             connections_max: config.front.max_connections.min(self.most_connections) as u64,
             ready: self.readiness.judge(),
+            key_refused: self.journal.key_refused(),
             totals: self.journal.metrics().totals(),
             agents: self.journal.agents(now),
+            clients: self.journal.clients(now),
         }
     }
 

@@ -1,8 +1,10 @@
 //! `GET /status`: the sidecar's state as one JSON object.
 
 use crate::limiter::snapshot::{BucketStats, QueueStats, RetreatStats, WindowStats, rounded};
+use crate::ops::readiness::Ready;
 use crate::ops::state::State;
 use crate::telemetry::agents::AgentView;
+use crate::telemetry::clients::ClientView;
 use serde::Serialize;
 
 /// The state as `/status` shows it.
@@ -14,7 +16,9 @@ pub struct Status<'a> {
     token_bucket: BucketStats,
     window: WindowStats,
     retreat: Retreat<'a>,
+    health: &'a Ready,
     agents: &'a [AgentView],
+    clients: &'a [ClientView],
     in_flight: usize,
     uptime_seconds: f64,
 }
@@ -70,7 +74,9 @@ impl<'a> From<&'a State> for Status<'a> {
             token_bucket: state.bucket,
             window: limiter.window,
             retreat: Retreat { stats: limiter.retreat, held_models: held_models.collect() },
+            health: &state.ready,
             agents: &state.agents,
+            clients: &state.clients,
             in_flight: limiter.in_flight,
             uptime_seconds: rounded(state.uptime().as_secs_f64()),
         }

@@ -8,13 +8,14 @@ mod share;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::clock::Moment;
 use crate::config;
 use crate::outcome::StatusLabel;
 use crate::telemetry::metric_names::OTHER;
 use crate::telemetry::record::Finished;
+use crate::telemetry::usage::Tokens;
 
 use share::RecentShare;
 
@@ -46,6 +47,13 @@ pub struct AgentView {
     pub pending: Option<u64>,
     /// Its finished requests since the start.
     pub requests: u64,
+    /// The same by what it got, in the order of [`StatusLabel::ALL`].
+    #[serde(serialize_with = "by_status")]
+    pub by_status: [u64; StatusLabel::ALL.len()],
+    /// How long its requests waited for tickets since the start, all together.
+    pub queue_seconds: f64,
+    /// What its answers said that they cost since the start.
+    pub tokens: Tokens,
 }
 
 /// All configured agents, and the rest as one.
@@ -81,7 +89,9 @@ struct Agent {
     /// lie before the clock's origin.
     stood: Option<(Duration, Moment)>,
     pending: u64,
-    requests: u64,
+    requests: [u64; StatusLabel::ALL.len()],
+    queue: Duration,
+    tokens: Tokens,
 }
 
 impl Agents {
@@ -149,6 +159,13 @@ impl Agents {
     }
 }
 
+fn by_status<S: Serializer>(
+    counts: &[u64; StatusLabel::ALL.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(StatusLabel::ALL.iter().map(|label| label.as_str()).zip(counts))
+}
+
 impl Agent {
     fn new(spec: config::Agent, now: Moment) -> Agent {
         let share = RecentShare::new(spec.heartbeat);
@@ -160,7 +177,9 @@ impl Agent {
             response_seconds: None,
             stood: None,
             pending: 0,
-            requests: 0,
+            requests: [0; StatusLabel::ALL.len()],
+            queue: Duration::ZERO,
+            tokens: Tokens::default(),
         }
     }
 
@@ -178,7 +197,9 @@ impl Agent {
 
     fn saw(&mut self, request: &Finished) {
         self.last_seen = self.last_seen.max(Some(request.at));
-        self.requests = self.requests.saturating_add(1);
+        self.requests[request.label as usize] += 1;
+        self.queue = self.queue.saturating_add(request.queue);
+        self.tokens = self.tokens.plus(request.tokens.unwrap_or_default());
         match request.label {
             // The client's own doing; it says nothing of how the agent is served.
             StatusLabel::Cancelled => {}
@@ -207,7 +228,10 @@ impl Agent {
             response_seconds: self.response_seconds,
             stagnation_seconds: expected.then_some(stood),
             pending: expected.then_some(self.pending),
-            requests: self.requests,
+            requests: self.requests.iter().sum(),
+            by_status: self.requests,
+            queue_seconds: self.queue.as_secs_f64(),
+            tokens: self.tokens,
         }
     }
 }

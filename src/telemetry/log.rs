@@ -11,13 +11,15 @@
 //! Other crates' lines are kept from `warn` up only: at `debug` they show headers, and headers hold keys.
 
 mod format;
+mod journald;
 mod redact;
 mod request;
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, SetLoggerError};
@@ -57,9 +59,31 @@ impl LogFormat {
     }
 }
 
+/// How a line looks, and whether a syslog priority stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    format: LogFormat,
+    /// For journald, which takes `<3>` off a line and files it as an error (sd-daemon(3)).
+    has_priority: bool,
+}
+
+impl Style {
+    /// The format, with priorities where standard output goes to the journal. `journal_stream` is the variable
+    /// `JOURNAL_STREAM`.
+    #[must_use]
+    pub fn for_stdout(format: LogFormat, journal_stream: Option<&OsStr>) -> Style {
+        Style { format, has_priority: journald::reads_stdout(journal_stream) }
+    }
+
+    fn line(self, at: SystemTime, record: &log::Record<'_>) -> Vec<u8> {
+        let line = format::line(self.format, at, record);
+        if self.has_priority { [journald::priority(record.level()), &line].concat() } else { line }
+    }
+}
+
 /// The process's logger: formats lines and queues them.
 pub struct Logger {
-    format: LogFormat,
+    style: Style,
     clock: Clock,
     lines: Sender<Vec<u8>>,
     orders: Sender<WriterCommand>,
@@ -68,7 +92,7 @@ pub struct Logger {
 
 /// The other end of a [`Logger`]: to be run by a thread of its own.
 pub struct LogWriter {
-    format: LogFormat,
+    style: Style,
     clock: Clock,
     lines: Receiver<Vec<u8>>,
     orders: Receiver<WriterCommand>,
@@ -92,11 +116,11 @@ enum WriterCommand {
 /// # Errors
 /// When the process has a logger already.
 pub fn install(
-    format: LogFormat,
+    style: Style,
     level: LevelFilter,
     clock: Clock,
 ) -> Result<(LogWriter, LogCloser), SetLoggerError> {
-    let (logger, writer, closer) = Logger::new(format, clock);
+    let (logger, writer, closer) = Logger::new(style, clock);
     CombinedLogger::init(vec![Box::new(logger)])?;
     set_level(level);
     Ok((writer, closer))
@@ -108,18 +132,18 @@ pub fn set_level(level: LevelFilter) {
 }
 
 impl Logger {
-    fn new(format: LogFormat, clock: Clock) -> (Logger, LogWriter, LogCloser) {
+    fn new(style: Style, clock: Clock) -> (Logger, LogWriter, LogCloser) {
         let (line_sender, lines) = bounded(QUEUED_LINES);
         let (order_sender, orders) = bounded(QUEUED_ORDERS);
         let dropped = Arc::new(AtomicU64::new(0));
         let logger = Logger {
-            format,
+            style,
             clock,
             lines: line_sender,
             orders: order_sender.clone(),
             dropped: Arc::clone(&dropped),
         };
-        (logger, LogWriter { format, clock, lines, orders, dropped }, LogCloser(order_sender))
+        (logger, LogWriter { style, clock, lines, orders, dropped }, LogCloser(order_sender))
     }
 }
 
@@ -132,7 +156,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = format::line(self.format, self.clock.wall(), record);
+        let line = self.style.line(self.clock.wall(), record);
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,7 +174,7 @@ impl Log for Logger {
 impl SharedLogger for Logger {
     fn level(&self) -> LevelFilter {
         // The level in force is `log::max_level`, which can change; this one is only the ceiling that
-        // `CombinedLogger` keeps for ever.
+        // `CombinedLogger` keeps forever.
         LevelFilter::Trace
     }
 
@@ -217,7 +241,7 @@ impl LogWriter {
                 .args(format_args!("log lines were dropped because the log's reader was too slow"))
                 .key_values(&fields)
                 .build();
-            batch.extend(format::line(self.format, self.clock.wall(), &record));
+            batch.extend(self.style.line(self.clock.wall(), &record));
         }
     }
 }
@@ -247,6 +271,10 @@ mod tests {
         log::Record::builder().level(level).target(target).args(args).build()
     }
 
+    fn plain(format: LogFormat) -> Style {
+        Style { format, has_priority: false }
+    }
+
     /// Runs the writer over what was queued and gives back what it wrote.
     fn written(logger: Logger, writer: LogWriter, closer: &LogCloser) -> String {
         closer.close();
@@ -258,7 +286,7 @@ mod tests {
 
     #[test]
     fn other_crates_are_heard_from_warn_up_and_ours_at_every_level() {
-        let (logger, writer, closer) = Logger::new(LogFormat::Text, Clock::start());
+        let (logger, writer, closer) = Logger::new(plain(LogFormat::Text), Clock::start());
         logger.log(&event(Level::Debug, "ureq::run", format_args!("authorization: Bearer x")));
         logger.log(&event(Level::Trace, "nvidia_sidecar_fake", format_args!("not ours")));
         logger.log(&event(Level::Warn, "rustls", format_args!("odd certificate")));
@@ -269,8 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn the_journal_is_told_how_bad_each_line_is() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let (logger, writer, closer) = Logger::new(Style { format, has_priority: true }, Clock::start());
+            for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+                logger.log(&event(level, "nvidia_sidecar", format_args!("x")));
+            }
+            let text = written(logger, writer, &closer);
+            let priorities: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+            assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>", "<7>"]);
+        }
+    }
+
+    #[test]
     fn a_stalled_reader_costs_lines_and_the_loss_is_told() {
-        let (logger, writer, closer) = Logger::new(LogFormat::Json, Clock::start());
+        let (logger, writer, closer) = Logger::new(plain(LogFormat::Json), Clock::start());
         for _ in 0..QUEUED_LINES + 7 {
             logger.log(&event(Level::Info, "nvidia_sidecar", format_args!("busy")));
         }
@@ -294,7 +335,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (logger, writer, closer) = Logger::new(LogFormat::Json, Clock::start());
+        let (logger, writer, closer) = Logger::new(plain(LogFormat::Json), Clock::start());
         let writes = Mutex::new(0);
         std::thread::scope(|threads| {
             threads.spawn(|| writer.run(Broken(&writes)));
@@ -309,7 +350,7 @@ mod tests {
 
     #[test]
     fn keys_that_slipped_into_a_line_are_masked() {
-        let (logger, writer, closer) = Logger::new(LogFormat::Json, Clock::start());
+        let (logger, writer, closer) = Logger::new(plain(LogFormat::Json), Clock::start());
         logger.log(&event(Level::Info, "nvidia_sidecar", format_args!("key nvapi-abcdefghijkl used")));
         let text = written(logger, writer, &closer);
         assert!(!text.contains("abcdefghijkl") && text.contains("nvapi-***"), "{text}");

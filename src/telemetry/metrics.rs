@@ -122,6 +122,10 @@ pub struct Totals {
     pub nvidia_success: u64,
     /// Limited requests whose client got a 429.
     pub nvidia_ratelimited: u64,
+    /// Limited requests that failed otherwise; clients' own hang-ups aside.
+    pub nvidia_failed: u64,
+    /// 429s of the upstream to limited requests, those that were waited out included.
+    pub upstream_429: u64,
     /// Requests whose client got a 429.
     pub ratelimited: u64,
     /// Requests refused because the queue was full, displaced ones included.
@@ -266,6 +270,8 @@ impl Metrics {
             passthrough,
             nvidia_success: of_nvidia(StatusLabel::Success),
             nvidia_ratelimited: of_nvidia(StatusLabel::RateLimited),
+            nvidia_failed: of_nvidia(StatusLabel::Error) + of_nvidia(StatusLabel::Rejected),
+            upstream_429: self.upstream_errors[Route::Limited.index()].of(UpstreamError::Status(429)).get(),
             ratelimited: of_status(StatusLabel::RateLimited),
             queue_full_rejects: dropped(DropReason::Full) + dropped(DropReason::Displaced),
             upstream_errors: self.upstream_errors.iter().map(UpstreamErrors::sum).sum(),

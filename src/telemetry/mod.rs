@@ -3,13 +3,18 @@
 //! ```text
 //! finished request (record) ─▶ journal ─┬─▶ log
 //!                                       ├─▶ metrics
-//!                                       └─▶ agents
+//!                                       ├─▶ key_watch
+//!                                       └─▶ agents, clients, waits (when they are next looked at)
 //! ```
 
 pub mod agents;
+pub mod clients;
 pub mod journal;
+pub mod key_watch;
 pub mod log;
 pub mod metric_names;
 pub mod metrics;
 pub mod process;
 pub mod record;
+pub mod usage;
+pub mod waits;

@@ -7,6 +7,7 @@ use crate::clock::Moment;
 use crate::limiter::snapshot::RetreatState;
 use crate::outcome::{Outcome, StatusLabel};
 use crate::priority::Priority;
+use crate::telemetry::usage::Tokens;
 
 /// Whether a request drew on the NVIDIA quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// The pace when the request ended.
     pub pace: RateState,
+    /// The tokens that it cost, as far as the answer says.
+    pub tokens: Option<Tokens>,
     /// How the last attempt failed, if it did. The ones before it were counted when they were retried.
     pub upstream_error: Option<UpstreamError>,
     /// From the request's last byte in to the 200 that its client got while it waited; `None` when it got none.
@@ -142,6 +145,7 @@ impl<'a> Record<'a> {
             bytes_in: 0,
             bytes_out: 0,
             pace: RateState::default(),
+            tokens: None,
             upstream_error: None,
             early_200: None,
         }
@@ -153,10 +157,16 @@ impl<'a> Record<'a> {
 pub struct Finished {
     /// The client's name.
     pub client: Arc<str>,
+    /// Whether it drew on the quota.
+    pub route: Route,
     /// What the client got.
     pub label: StatusLabel,
+    /// Time spent waiting for tickets.
+    pub queue: Duration,
     /// From the request's last byte in to the answer's last byte out.
     pub total: Duration,
+    /// The tokens that it cost, as far as the answer says.
+    pub tokens: Option<Tokens>,
     /// When it ended.
     pub at: Moment,
 }
@@ -165,8 +175,15 @@ impl Finished {
     /// What is kept of a request that ended at `at`.
     #[must_use]
     pub fn new(record: &Record<'_>, at: Moment) -> Finished {
-        let label = record.outcome.meaning().label;
-        Finished { client: record.client.clone(), label, total: record.total, at }
+        Finished {
+            client: record.client.clone(),
+            route: record.route,
+            label: record.outcome.meaning().label,
+            queue: record.queue,
+            total: record.total,
+            tokens: record.tokens,
+            at,
+        }
     }
 }
 
@@ -195,6 +212,7 @@ pub(crate) mod tests {
             bytes_in: 512,
             bytes_out: 2048,
             pace: RateState { state: RetreatState::Normal, effective_rpm: 40.0 },
+            tokens: None,
             upstream_error: None,
             early_200: None,
         }

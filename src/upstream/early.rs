@@ -71,7 +71,7 @@ mod tests {
     const STREAM: (&str, &str) = ("content-type", "Text/Event-Stream; charset=utf-8");
 
     fn early(is_stream: bool) -> Early {
-        Early { at: Moment::ZERO, form: Form::Chat, is_stream, persists: true }
+        Early { at: Moment::ZERO, form: Form::Chat { needs_roles: false }, is_stream, persists: true }
     }
 
     #[test]

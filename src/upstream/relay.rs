@@ -1,12 +1,13 @@
 //! The upstream's answer on its way to the client: every piece at once, truncated ones visibly truncated.
 
 use crate::clock::Clock;
-use crate::downstream::job::Job;
+use crate::downstream::job::{Job, UpstreamAttempt};
 use crate::downstream::keepalive::{Early, ErrorFrame, Place};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
 use crate::outcome::Outcome;
+use crate::telemetry::usage::UsageReader;
 use crate::upstream::cancel::Call;
 use crate::upstream::early::EventStream;
 use std::cell::RefCell;
@@ -143,7 +144,9 @@ pub fn relay<R: Read>(
     call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));
 
     let mut content = io::Cursor::new(answer.prefix).chain(answer.rest);
-    let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream.bytes_out);
+    let is_readable = !answer.parts.headers.contains_key(header::CONTENT_ENCODING);
+    job.upstream.usage = (answer.parts.status.is_success() && is_readable).then(UsageReader::default);
+    let ended = copy(&mut content, &outbox, delivery.framing, &mut job.upstream);
     match ended {
         End::Whole => (Outcome::Answered(status), AfterAnswer::keep_if(delivery.persists)),
         End::UpstreamBroke(told) if !job.is_abandoned() => {
@@ -167,7 +170,12 @@ enum End {
     ClientGone,
 }
 
-fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming, passed_on: &mut u64) -> End {
+fn copy(
+    content: &mut impl Read,
+    outbox: &RefCell<Outbox>,
+    framing: BodyFraming,
+    upstream: &mut UpstreamAttempt,
+) -> End {
     let mut buffer = [0; PIECE_BYTES / 2];
     loop {
         let read = match content.read(&mut buffer) {
@@ -183,7 +191,7 @@ fn copy(content: &mut impl Read, outbox: &RefCell<Outbox>, framing: BodyFraming,
         } else {
             out.take(&buffer[..read], framing);
         }
-        *passed_on += read as u64;
+        upstream.pass_on(&buffer[..read]);
         if (read == 0 || out.bytes.len() >= PIECE_BYTES) && out.flush().is_err() {
             return End::ClientGone;
         }

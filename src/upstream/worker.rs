@@ -164,6 +164,7 @@ impl Forwarder {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         job.attempts += 1;
+        job.enter_wait();
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
         let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());

@@ -264,6 +264,24 @@ fn handed_over_sockets_are_used_by_their_names_in_any_order() {
     }
 }
 
+#[test]
+fn several_sockets_of_one_name_are_several_addresses_of_one_port() {
+    let upstream = Upstream::start();
+    let file = ConfigFile::new(&yaml(&upstream, ""));
+    let [third, fourth] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = [&third, &fourth].map(|socket| socket.local_addr().unwrap());
+    let mut process = activated(&file, Some("http:http"), third, fourth);
+    assert_eq!(process.address(), addresses[0]);
+    // More connections than loops, so that each serves on each of them.
+    for address in addresses.into_iter().cycle().take(16) {
+        let mut client = crate::client::Client::connect(address);
+        client.send(Vec::from(ask("GET", "/health")));
+        assert_eq!(client.answer().status(), 200);
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code(), Some(0));
+}
+
 // ---- the log ----
 
 #[test]

@@ -316,12 +316,12 @@ fn each_endpoint_gets_the_signs_and_the_errors_that_its_clients_know() {
         (
             stream_on("/v1/responses", "a"),
             ": keep-alive\n",
-            "event: error\ndata: {\"type\":\"error\",\"code\":null,\"message\":\"m\",\"param\":null,\"sequence_number\":0}\n\n",
+            "event: error\ndata: {\"type\":\"error\",\"code\":null,\"message\":\"m\",\"param\":null,\"sequence_number\":0,\"error\":{\"message\":\"m\",\"type\":\"UpstreamError\",\"param\":null,\"code\":null,\"status\":500}}\n\n",
         ),
         (
             codex(),
             ping,
-            "event: error\ndata: {\"type\":\"error\",\"code\":null,\"message\":\"m\",\"param\":null,\"sequence_number\":0}\n\n",
+            "event: error\ndata: {\"type\":\"error\",\"code\":null,\"message\":\"m\",\"param\":null,\"sequence_number\":0,\"error\":{\"message\":\"m\",\"type\":\"UpstreamError\",\"param\":null,\"code\":null,\"status\":500}}\n\n",
         ),
         (
             stream_on("/v1/genai/a/b", "a"),

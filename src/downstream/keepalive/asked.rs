@@ -99,7 +99,8 @@ impl Plan {
     /// Whether the id of a stream must be known for a sign in its middle.
     #[must_use]
     pub fn repeats_id(&self) -> bool {
-        self.mode == KeepaliveMode::Auto && matches!(self.form, Form::Chat | Form::Completions)
+        self.mode == KeepaliveMode::Auto
+            && matches!(self.form, Form::Chat { needs_roles: false } | Form::Completions)
     }
 
     /// The sign to be put at `place`; `None` where none may be. `created` is seconds since the Unix epoch.
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(after("X-Stainless-Timeout: 1\r\n", &settings), EARLIEST);
         let early = Keepalive { after: Duration::from_secs(2), ..settings };
         assert_eq!(after("X-Stainless-Timeout: 1\r\n", &early), Duration::from_secs(2));
-        for nonsense in ["-1", "NaN", "inf", "", "soon", "0"] {
+        for nonsense in ["NOT_GIVEN", "-1", "NaN", "inf", "", "soon", "0"] {
             assert_eq!(
                 patience(&request("POST", "/", &format!("X-Stainless-Timeout: {nonsense}\r\n"), "").head),
                 None

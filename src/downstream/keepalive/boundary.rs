@@ -58,7 +58,8 @@ pub enum Place {
         line_end: LineEnd,
         /// Bytes of the upstream's have been passed on.
         started: bool,
-        /// What it calls itself, once that is known.
+        /// What it calls itself, as long as a chunk may say so: known, and before the chunk that finishes the answer. The
+        /// SDKs' helpers take what follows that one for its usage.
         seen: Option<Arc<Seen>>,
     },
 }
@@ -72,6 +73,8 @@ pub struct FrameScanner {
     event: Option<Vec<u8>>,
     event_is_too_long: bool,
     seen: Option<Arc<Seen>>,
+    /// It looks for the end of a chat, which has not come yet.
+    awaits_finish: bool,
 }
 
 #[derive(Deserialize)]
@@ -84,16 +87,32 @@ impl FrameScanner {
     /// At the beginning of a stream. `finds_id`: look for the id of its chunks.
     #[must_use]
     pub fn new(finds_id: bool) -> FrameScanner {
-        FrameScanner { event: finds_id.then(Vec::new), ..FrameScanner::default() }
+        FrameScanner { event: finds_id.then(Vec::new), awaits_finish: finds_id, ..FrameScanner::default() }
     }
 
     /// The next bytes of the stream.
     pub fn feed(&mut self, piece: &[u8]) {
+        self.look_for_finish(piece);
         let mut rest = piece;
         while self.event.is_some() && !rest.is_empty() {
             rest = self.look(rest);
         }
         self.remember(rest);
+        if !self.awaits_finish {
+            self.seen = None;
+            self.event = None;
+        }
+    }
+
+    fn look_for_finish(&mut self, piece: &[u8]) {
+        if !self.awaits_finish || piece.is_empty() {
+            return;
+        }
+        // What is looked for may have been cut.
+        let seam = [&self.tail[..], &piece[..piece.len().min(TAIL)]].concat();
+        if finishes(&seam) || finishes(piece) {
+            self.awaits_finish = false;
+        }
     }
 
     /// Where the stream stands now.
@@ -165,6 +184,20 @@ impl FrameScanner {
     }
 }
 
+/// Whether the chunk that finishes a chat is among these bytes: one with a `finish_reason`, or with usage and no choices.
+fn finishes(bytes: &[u8]) -> bool {
+    let value_of = |name: &[u8], begins: fn(&[u8]) -> bool| {
+        bytes.windows(name.len()).enumerate().filter(|(_, window)| *window == name).any(|(at, _)| {
+            let rest = bytes[at + name.len()..].trim_ascii_start();
+            rest.strip_prefix(b":").is_some_and(|value| begins(value.trim_ascii_start()))
+        })
+    };
+    value_of(b"\"finish_reason\"", |value| value.starts_with(b"\""))
+        || value_of(b"\"choices\"", |value| {
+            value.strip_prefix(b"[").is_some_and(|items| items.trim_ascii_start().starts_with(b"]"))
+        })
+}
+
 /// The id of the chunk that an event carries, and its model.
 fn named(event: &[u8]) -> Option<Seen> {
     let text = std::str::from_utf8(event).ok()?;
@@ -217,7 +250,7 @@ mod tests {
     fn the_id_and_the_model_are_those_of_the_first_chunk_that_has_them() {
         let chunk = "data: {\"id\":\"c-1\",\n";
         let Place::Between { seen, started, .. } = place_after(&[
-            ": hello\n\ndata: {\"id\":\"\",\"choices\":[]}\n\n",
+            ": hello\n\ndata: {\"id\":\"\",\"choices\":[{}]}\n\n",
             chunk,
             "data: \"model\":\"m\"}\n\n",
             "data: {\"id\":\"c-2\"}\n\n",
@@ -226,6 +259,27 @@ mod tests {
         };
         assert!(started);
         assert_eq!(seen.as_deref(), Some(&Seen { id: "c-1".into(), model: Some("m".into()) }));
+    }
+
+    #[test]
+    fn behind_the_chunk_that_finishes_a_chat_no_chunk_says_its_name_wherever_it_is_cut() {
+        let chunk = "data: {\"id\":\"c-1\",\"choices\":[{\"finish_reason\":null}]}\n\n";
+        let content = r#"data: {"id":"c-1","choices":[{"delta":{"content":"\"finish_reason\":\"x\""}}]}"#
+            .to_owned()
+            + "\n\n";
+        let is_named = |text: &str, cut: usize| {
+            let Place::Between { seen, .. } = place_after(&[chunk, &text[..cut], &text[cut..]]) else {
+                panic!("in the middle of a frame");
+            };
+            seen.is_some()
+        };
+        for finish in [
+            "data: {\"id\":\"c-1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\": \"stop\"}]}\n\n",
+            "data: {\"id\":\"c-1\",\"choices\" : [ ],\"usage\":{\"total_tokens\":3}}\n\n",
+        ] {
+            assert!((0..finish.len()).all(|cut| !is_named(finish, cut)), "{finish}");
+        }
+        assert!((0..content.len()).all(|cut| is_named(&content, cut)), "a text about it");
     }
 
     #[test]
@@ -242,7 +296,8 @@ mod tests {
     /// lines, large frames, and perhaps no blank line at the end.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let line = prop_oneof![
-            Just("data: {\"id\":\"c-1\",\"model\":\"m\",\"choices\":[]}".to_owned()),
+            Just("data: {\"id\":\"c-1\",\"model\":\"m\",\"choices\":[{}]}".to_owned()),
+            Just("data: {\"id\":\"c-1\",\"choices\":[]}".to_owned()),
             Just("data: one".to_owned()),
             Just("data:".to_owned()),
             Just(": a comment".to_owned()),
@@ -274,14 +329,14 @@ mod tests {
             sent in stream(),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
             form in prop::sample::select(vec![
-                Form::Chat, Form::Completions, Form::Messages,
+                Form::Chat { needs_roles: false }, Form::Chat { needs_roles: true }, Form::Completions, Form::Messages,
                 Form::Responses { counts_events: false }, Form::Responses { counts_events: true }, Form::Other,
             ]),
         ) {
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(sent.len() + 1)).collect();
             at.extend([0, sent.len()]);
             at.sort_unstable();
-            let mut scanner = FrameScanner::new(matches!(form, Form::Chat | Form::Completions));
+            let mut scanner = FrameScanner::new(matches!(form, Form::Chat { needs_roles: false } | Form::Completions));
             // What the client gets, and which of it is ours.
             let (mut got, mut ours) = (Vec::new(), Vec::new());
             let mut frames = Vec::new();

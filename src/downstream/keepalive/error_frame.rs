@@ -47,6 +47,8 @@ struct Responses<'a> {
     message: &'a str,
     param: Option<&'a str>,
     sequence_number: u64,
+    /// The SDKs raise for this one alone.
+    error: OpenAi<'a>,
 }
 
 impl ErrorFrame {
@@ -88,9 +90,10 @@ impl ErrorFrame {
                     message: &self.message,
                     param: self.param.as_deref(),
                     sequence_number: 0,
+                    error: self.body(),
                 }),
             ),
-            Form::Chat | Form::Completions | Form::Other => ("", self.open_ai()),
+            Form::Chat { .. } | Form::Completions | Form::Other => ("", self.open_ai()),
         };
         format!("{event}data: {json}\n\n").into_bytes()
     }
@@ -106,15 +109,17 @@ impl ErrorFrame {
     }
 
     fn open_ai(&self) -> String {
-        text(&Envelope {
-            error: OpenAi {
-                message: &self.message,
-                error_type: &self.error_type,
-                param: self.param.as_deref(),
-                code: self.code.as_deref(),
-                status: self.status,
-            },
-        })
+        text(&Envelope { error: self.body() })
+    }
+
+    fn body(&self) -> OpenAi<'_> {
+        OpenAi {
+            message: &self.message,
+            error_type: &self.error_type,
+            param: self.param.as_deref(),
+            code: self.code.as_deref(),
+            status: self.status,
+        }
     }
 
     fn anthropic(&self) -> String {
@@ -187,7 +192,7 @@ mod tests {
     fn each_form_has_its_own_error_frame() {
         let error = refused().with_retry_after(Some(12));
         assert_eq!(
-            event(&error, Form::Chat),
+            event(&error, Form::Chat { needs_roles: false }),
             "data: {\"error\":{\"message\":\"Too Many Requests; try again in 12 s\",\"type\":\"UpstreamError\",\"param\":null,\"code\":\"rate_limit_exceeded\",\"status\":429}}\n\n"
         );
         assert_eq!(
@@ -196,7 +201,7 @@ mod tests {
         );
         assert_eq!(
             event(&error, Form::Responses { counts_events: false }),
-            "event: error\ndata: {\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"Too Many Requests; try again in 12 s\",\"param\":null,\"sequence_number\":0}\n\n"
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"Too Many Requests; try again in 12 s\",\"param\":null,\"sequence_number\":0,\"error\":{\"message\":\"Too Many Requests; try again in 12 s\",\"type\":\"UpstreamError\",\"param\":null,\"code\":\"rate_limit_exceeded\",\"status\":429}}\n\n"
         );
     }
 

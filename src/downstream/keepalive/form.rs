@@ -9,7 +9,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// OpenAI's chat completions.
-    Chat,
+    Chat {
+        /// The client is LangChain for JavaScript, which takes a first chunk without a role for another kind of message
+        /// and loses its tool calls; it counts bytes, so comments do.
+        needs_roles: bool,
+    },
     /// OpenAI's text completions.
     Completions,
     /// Anthropic's messages.
@@ -27,14 +31,19 @@ impl Form {
     /// What is spoken on the path of this request.
     #[must_use]
     pub fn of(head: &Head) -> Form {
+        let begins = |name, start: &[u8]| {
+            head.field(name)
+                .and_then(|value| value.get(..start.len()))
+                .is_some_and(|value| value.eq_ignore_ascii_case(start))
+        };
         let segments = path::segments(head.path());
         let segments: Vec<&str> = segments.iter().map(String::as_str).skip_while(|s| *s == "v1").collect();
         match segments.as_slice() {
-            ["chat", "completions"] => Form::Chat,
+            ["chat", "completions"] => Form::Chat { needs_roles: begins("user-agent", b"langchainjs") },
             ["completions"] => Form::Completions,
             ["messages"] => Form::Messages,
             ["responses"] => {
-                let is_codex = |name| head.field(name).is_some_and(starts_with_codex);
+                let is_codex = |name| begins(name, b"codex");
                 Form::Responses { counts_events: is_codex("user-agent") || is_codex("originator") }
             }
             _ => Form::Other,
@@ -63,8 +72,9 @@ impl Form {
             (SignKind::Chunk, [b"data: ", &json[..], end.as_bytes(), end.as_bytes()].concat())
         };
         match self {
-            Form::Chat | Form::Completions if started && seen.is_none() => comment(line_end),
-            Form::Chat => chunk(json(&Chunk {
+            Form::Chat { needs_roles: true } => comment(line_end),
+            Form::Chat { .. } | Form::Completions if started && seen.is_none() => comment(line_end),
+            Form::Chat { .. } => chunk(json(&Chunk {
                 id,
                 object: "chat.completion.chunk",
                 created,
@@ -90,10 +100,6 @@ impl Form {
 /// A comment line: every parser skips it, and some count only what is not skipped as progress.
 pub(super) fn comment(line_end: LineEnd) -> (SignKind, Vec<u8>) {
     (SignKind::Comment, format!(": keep-alive{}", line_end.as_str()).into_bytes())
-}
-
-fn starts_with_codex(value: &[u8]) -> bool {
-    value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"codex"))
 }
 
 fn json(chunk: &impl Serialize) -> Vec<u8> {
@@ -133,6 +139,8 @@ mod tests {
     use super::*;
     use crate::http::samples::request;
 
+    const CHAT: Form = Form::Chat { needs_roles: false };
+
     fn form(path: &str, fields: &str) -> Form {
         Form::of(&request("POST", path, fields, "{}").head)
     }
@@ -143,8 +151,12 @@ mod tests {
 
     #[test]
     fn the_path_says_what_is_spoken() {
-        assert_eq!(form("/v1/chat/completions?x", ""), Form::Chat);
-        assert_eq!(form("/chat/completions/", ""), Form::Chat);
+        assert_eq!(form("/v1/chat/completions?x", ""), CHAT);
+        assert_eq!(form("/chat/completions/", ""), CHAT);
+        assert_eq!(
+            form("/v1/chat/completions", "User-Agent: langchainjs-openai/1.0.0 ((node/v24; linux; x64))\r\n"),
+            Form::Chat { needs_roles: true }
+        );
         assert_eq!(form("/v1/completions", ""), Form::Completions);
         assert_eq!(form("/v1/messages", ""), Form::Messages);
         assert_eq!(form("/v1/messages/batches", ""), Form::Other);
@@ -158,7 +170,7 @@ mod tests {
     #[test]
     fn each_form_gets_the_frame_that_was_measured() {
         let chat = r#"data: {"id":"","object":"chat.completion.chunk","created":1780000000,"model":"a \"b\"","choices":[{"index":0,"delta":{},"finish_reason":null}]}"#;
-        assert_eq!(text(Form::Chat, None, false), format!("{chat}\n\n"));
+        assert_eq!(text(CHAT, None, false), format!("{chat}\n\n"));
         let completions = r#"data: {"id":"","object":"text_completion","created":1780000000,"model":"a \"b\"","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":null}]}"#;
         assert_eq!(text(Form::Completions, None, false), format!("{completions}\n\n"));
         let ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
@@ -166,13 +178,14 @@ mod tests {
         assert_eq!(text(Form::Responses { counts_events: true }, None, true), ping);
         assert_eq!(text(Form::Responses { counts_events: false }, None, true), ": keep-alive\n");
         assert_eq!(text(Form::Other, None, false), ": keep-alive\n");
+        assert_eq!(text(Form::Chat { needs_roles: true }, None, false), ": keep-alive\n");
     }
 
     #[test]
     fn within_a_stream_a_chunk_has_the_streams_id_and_model_or_is_a_comment() {
         let seen = Seen { id: "chatcmpl-7".into(), model: Some("m".into()) };
-        let chunk = text(Form::Chat, Some(&seen), true);
+        let chunk = text(CHAT, Some(&seen), true);
         assert!(chunk.contains(r#""id":"chatcmpl-7""#) && chunk.contains(r#""model":"m""#), "{chunk}");
-        assert_eq!(text(Form::Chat, None, true), ": keep-alive\n");
+        assert_eq!(text(CHAT, None, true), ": keep-alive\n");
     }
 }

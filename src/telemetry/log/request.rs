@@ -30,6 +30,8 @@ pub fn log_record(record: &Record<'_>) {
         attempts = record.attempts,
         upstream_status = upstream_status(record.upstream_error),
         upstream_error = record.upstream_error.and_then(UpstreamError::class),
+        prompt_tokens = record.tokens.map(|tokens| tokens.prompt),
+        completion_tokens = record.tokens.map(|tokens| tokens.completion),
         bytes_in = record.bytes_in,
         bytes_out = record.bytes_out,
         retreat_state = record.pace.state.as_str(),
@@ -136,6 +138,6 @@ mod tests {
         assert!(line.get("model").is_none() && line.get("upstream_ms").is_none(), "{line}");
         assert_eq!(line["upstream_error"], "connect");
         assert_eq!(line["error"], "upstream_error");
-        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["level"], "INFO", "what an operator acts on is said once, and not here");
     }
 }
