@@ -161,6 +161,7 @@ const fn invalid_code(status: u16) -> &'static str {
         501 => "not_implemented",
         503 => "unavailable",
         505 => "http_version_not_supported",
+        508 => "loop_detected",
         _ => "malformed_request",
     }
 }

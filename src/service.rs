@@ -20,7 +20,7 @@ use std::time::Duration;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A signal that follows the first one so soon is the same one.
-const SAME_SIGNAL: Duration = Duration::from_secs(1);
+pub(crate) const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop. Status 0 after a stop, also when the drain had to be cut short; 1 when it
 /// cannot start or a second signal ends it at once; 2 when the configuration is wrong, also where only the attempt shows it.
@@ -214,9 +214,9 @@ fn summary(sidecar: &Sidecar) -> String {
 }
 
 /// The default of these would end the process; other programs use them for their logs, so scripts send them.
-fn ignore(signal: i32) {
+pub(crate) fn ignore(signal: i32) {
     let name = if signal == SIGUSR1 { "SIGUSR1" } else { "SIGUSR2" };
-    log::info!("{name} is ignored: SIGHUP reloads, SIGTERM stops");
+    log::info!("{name} is ignored: SIGTERM stops");
 }
 
 /// The log and its writer's thread.

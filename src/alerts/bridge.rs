@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::command::Command;
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Environment;
 use crate::http::server::{Limits, Server};
 use crate::lifecycle::Threads;
-use crate::service::Log;
+use crate::service::{Log, SAME_SIGNAL, ignore};
 
 /// What the HTTP side may cost: Alertmanager, Prometheus, a health check and an operator.
 const LIMITS: Limits = Limits {
@@ -167,7 +167,7 @@ pub fn run(environment: &Environment) -> ExitCode {
 
 fn serve(settings: BridgeSettings, clock: Clock) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else, so that no signal finds its default, which is to kill.
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2])?;
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
@@ -181,25 +181,28 @@ fn serve(settings: BridgeSettings, clock: Clock) -> Result<ExitCode, Box<dyn Err
     let version = env!("CARGO_PKG_VERSION");
     log::info!("alert-bridge {version} listens on {}: {}", bridge.address(), ways.join(", "));
     for signal in signals.forever() {
-        if signal == SIGHUP {
-            log::warn!("the bridge has no reload: its settings are the environment's; restart it");
-        } else {
-            return Ok(stop(bridge, &mut signals)?);
+        match signal {
+            SIGHUP => log::warn!("the bridge has no reload: its settings are the environment's; restart it"),
+            SIGUSR1 | SIGUSR2 => ignore(signal),
+            _ => return Ok(stop(bridge, &mut signals)?),
         }
     }
     Ok(ExitCode::FAILURE)
 }
 
-/// Sends on a thread of its own while this one listens for a second signal, which ends the process at once.
+/// Sends on a thread of its own while this one listens for a second signal, which ends the process at once. What comes within
+/// [`SAME_SIGNAL`] of the first is the same one.
 fn stop(bridge: Bridge, signals: &mut Signals) -> io::Result<ExitCode> {
     log::info!("stopping: sending what is queued, within {:?}", bridge.tuning.flush);
+    let (clock, began) = (bridge.clock, bridge.clock.now());
     let (ended, end) = bounded(1);
     let handle = signals.handle();
     Threads::default().spawn("stop".into(), move || {
         let _ = ended.send(bridge.stop());
         handle.close();
     })?;
-    if signals.forever().any(|signal| signal != SIGHUP) {
+    let second = |signal| matches!(signal, SIGTERM | SIGINT) && clock.now().since(began) > SAME_SIGNAL;
+    if signals.forever().any(second) {
         log::warn!("a second signal: exiting at once");
         return Ok(ExitCode::FAILURE);
     }

@@ -9,7 +9,8 @@ use crate::downstream::body_memory::BodyShare;
 use crate::downstream::keepalive::{Begun, Early, ErrorFrame};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::Head;
-use crate::http::error::{ErrorAnswer, delay_seconds};
+use crate::http::error::ErrorAnswer;
+use crate::http::retry_after as told;
 use crate::http::write::chunk_into;
 use crate::outcome::Outcome;
 use crate::priority::Priority;
@@ -35,6 +36,8 @@ pub struct Job {
     pub waiting_since: Moment,
     /// How often it was sent upstream.
     pub attempts: u32,
+    /// How often no connection to the upstream came about.
+    pub unconnected: u32,
     /// A pooled connection failed it: the next attempt takes a fresh one.
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
@@ -99,6 +102,8 @@ pub struct UpstreamAttempt {
     pub latency: Option<Duration>,
     /// How it failed.
     pub error: Option<UpstreamError>,
+    /// The cause in words.
+    pub cause: Option<String>,
     /// Bytes of the answer's body that were passed on.
     pub bytes_out: u64,
     /// Reads the answer's usage, where that can be read.
@@ -143,6 +148,7 @@ impl Job {
             body: Some(body),
             queued: Duration::ZERO,
             attempts: 0,
+            unconnected: 0,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
             early: None,
@@ -243,7 +249,7 @@ impl Job {
         let unsent = self.end_signs();
         let outcome = if self.is_abandoned() { Outcome::ClientGone } else { outcome };
         if self.early.is_some() && outcome != Outcome::ClientGone {
-            let retry_after = retry_after.map(delay_seconds);
+            let retry_after = retry_after.map(told::seconds);
             let error = ErrorFrame::own(outcome, message).with_retry_after(retry_after);
             return self.end_with_frame(outcome, &error, unsent);
         }
@@ -322,6 +328,7 @@ impl Job {
             pace: self.journal.pace(),
             tokens: self.upstream.usage.as_ref().and_then(UsageReader::tokens),
             upstream_error: self.upstream.error,
+            cause: self.upstream.cause.as_deref(),
             early_200: self.early.map(|early| early.at.since(self.facts.arrived)),
         });
     }

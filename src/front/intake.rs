@@ -31,7 +31,13 @@ use std::time::Duration;
 
 /// After how much silence the kernel asks whether a client is still there, so that one that vanished without a word
 /// (a host that lost its power) does not keep its place in the queue.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long after a question without an answer the next one follows.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many questions without an answer end the connection.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// When a client may try again whose request was refused for a bound that says nothing of when there will be room.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -144,7 +150,11 @@ impl Intake {
         // A listener's non-blocking mode is not inherited on Linux; workers rely on blocking writes.
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(self.client_timeout()))?;
-        SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        SockRef::from(socket).set_tcp_keepalive(&keepalive)
     }
 
     /// The client of this job hung up.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::anthropic;
+use super::retry_after;
 use super::write::local_answer;
 use crate::outcome::Outcome;
 
@@ -17,7 +18,7 @@ pub struct ErrorAnswer<'a> {
     pub message: &'a str,
     /// The request's path, empty where none is known: on Anthropic's the error has Anthropic's form.
     pub path: &'a str,
-    /// When to try again; rounded up to whole seconds, at least one. Without it, outcomes that time can mend say 1 s.
+    /// When to try again, told as [`retry_after::seconds`] says. Without it, outcomes that time can mend say 1 s.
     pub retry_after: Option<Duration>,
     /// Told as `X-Request-Id`.
     pub request_id: &'a str,
@@ -80,15 +81,8 @@ impl ErrorAnswer<'_> {
     fn retry_after_secs(&self) -> Option<u64> {
         let shortest = self.outcome.meaning().retry_after.then_some(Duration::ZERO);
         let wait = self.retry_after.or(shortest)?;
-        Some((wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))).max(1))
+        Some(retry_after::seconds(wait))
     }
-}
-
-/// A wait as `Retry-After` tells it (RFC 9110 §10.2.3): whole seconds, rounded up so that nobody comes too early, at least
-/// one, because zero invites a busy loop.
-#[must_use]
-pub fn delay_seconds(wait: Duration) -> u64 {
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 #[derive(Serialize)]
@@ -174,7 +168,7 @@ mod tests {
         assert_eq!(told(Outcome::NoTicket, Some(Duration::from_millis(1500))).as_deref(), Some("2"));
         assert_eq!(told(Outcome::NoTicket, Some(Duration::ZERO)).as_deref(), Some("1"));
         assert_eq!(told(Outcome::QueueFull, None).as_deref(), Some("1"));
-        assert_eq!(told(Outcome::NoTicket, Some(Duration::MAX)).as_deref(), Some("18446744073709551615"));
+        assert_eq!(told(Outcome::NoTicket, Some(Duration::MAX)).as_deref(), Some("60"));
         assert_eq!(told(Outcome::UpstreamBroken, None), None);
     }
 

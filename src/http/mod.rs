@@ -13,6 +13,7 @@ mod malformed;
 pub mod path;
 mod reply;
 pub mod request;
+pub mod retry_after;
 #[cfg(test)]
 pub(crate) mod samples;
 mod scan;

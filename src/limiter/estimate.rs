@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::admission::Outlook;
 use super::rate::whole;
 use crate::clock::{Moment, duration_from_secs_f64};
+use crate::http::retry_after;
 use crate::priority::Priority;
 
 /// How much of the past an observation leaves: with 0.95 the last twenty count for most.
@@ -18,8 +19,6 @@ const MEMORY: f64 = 0.95;
 const PRIOR: f64 = 20.0;
 /// One odd observation may not say more than this.
 const MOST: f64 = 20.0;
-/// `Retry-After` is at most this: older SDKs do not believe more.
-const LONGEST_RETRY_AFTER: u64 = 60;
 
 /// What a job was told when it came.
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +111,7 @@ impl Outlook {
     /// What a request at this place that would wait for `eta` is told.
     #[must_use]
     pub fn new(position: usize, eta: Duration) -> Outlook {
-        let whole_secs = eta.as_secs() + u64::from(eta.subsec_nanos() > 0);
-        Outlook { position, eta, retry_after: Duration::from_secs(whole_secs.clamp(1, LONGEST_RETRY_AFTER)) }
+        Outlook { position, eta, retry_after: Duration::from_secs(retry_after::seconds(eta)) }
     }
 }
 

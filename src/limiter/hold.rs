@@ -21,6 +21,9 @@ use crate::clock::Moment;
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 /// No hold is shorter: `Retry-After: 0` is no licence to spin.
 pub const SHORTEST: Duration = Duration::from_millis(100);
+
+/// A cap below this counts as this: it bounds what an upstream asks for, and does not take the backoff away.
+const LEAST_CAP: Duration = Duration::from_secs(1);
 /// Refusals answer at once, successes when the model has thought: a probe not refused by then was taken.
 pub const PRESUMED: Duration = Duration::from_secs(3);
 
@@ -127,7 +130,8 @@ impl Hold {
             None if news => backoff(self.refusals),
             None => Duration::ZERO,
         };
-        let until = now + hold.max(SHORTEST).min(cap);
+        // However low the cap is, the same request is not sent again in the same breath.
+        let until = now + hold.max(SHORTEST).min(cap.max(LEAST_CAP));
         let present = match self.state {
             State::Held { until } => until,
             State::Open | State::Probing { .. } if news => Moment::ZERO,

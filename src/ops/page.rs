@@ -2,7 +2,7 @@
 
 use crate::downstream::identity;
 use crate::http::Head;
-use crate::http::error::delay_seconds;
+use crate::http::retry_after;
 use crate::http::write::local_answer;
 use crate::outcome::Outcome;
 use serde::Serialize;
@@ -56,7 +56,7 @@ impl Page {
     /// With the time to wait before it is asked for again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Page {
-        self.retry_after = Some(delay_seconds(wait));
+        self.retry_after = Some(retry_after::seconds(wait));
         self
     }
 

@@ -11,6 +11,7 @@ use crate::ops::problems::{Change, Check, Evidence, Problem, Problems};
 use crate::published::Published;
 use crate::telemetry::journal::Journal;
 use crate::upstream::forward;
+use crate::upstream::reason;
 use crate::upstream::worker::Forwarder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -168,7 +169,7 @@ impl Readiness {
                 Ok(())
             }
             Ok(answer) => Err(format!("it answers {}", answer.status().as_u16())),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(reason::in_words(&error)),
         }
     }
 }

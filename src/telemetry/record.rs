@@ -121,6 +121,8 @@ pub struct Record<'a> {
     pub tokens: Option<Tokens>,
     /// How the last attempt failed, if it did. The ones before it were counted when they were retried.
     pub upstream_error: Option<UpstreamError>,
+    /// Why, in the words that its client was told.
+    pub cause: Option<&'a str>,
     /// From the request's last byte in to the 200 that its client got while it waited; `None` when it got none.
     pub early_200: Option<Duration>,
 }
@@ -147,6 +149,7 @@ impl<'a> Record<'a> {
             pace: RateState::default(),
             tokens: None,
             upstream_error: None,
+            cause: None,
             early_200: None,
         }
     }
@@ -214,6 +217,7 @@ pub(crate) mod tests {
             pace: RateState { state: RetreatState::Normal, effective_rpm: 40.0 },
             tokens: None,
             upstream_error: None,
+            cause: None,
             early_200: None,
         }
     }

@@ -7,6 +7,8 @@
 
 use crate::clock::Moment;
 use crate::downstream::hangup::Hangup;
+use crate::telemetry::record::UpstreamError;
+use crate::upstream::reason;
 use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -31,6 +33,7 @@ struct Running {
     traffic: Traffic,
     size: (usize, usize),
     before_waiting: Option<BeforeWaiting>,
+    failure: Option<(UpstreamError, String)>,
 }
 
 /// What is to be done before a call blocks for more of the answer; an error ends the call.
@@ -50,7 +53,7 @@ impl Call {
     #[must_use]
     pub fn begin(hangup: Arc<Hangup>, head: usize, content: usize) -> Call {
         let (traffic, size) = (Traffic::default(), (head, content));
-        let running = Running { hangup, traffic, size, before_waiting: None };
+        let running = Running { hangup, traffic, size, before_waiting: None, failure: None };
         RUNNING.with(|r| *r.borrow_mut() = Some(running));
         Call(())
     }
@@ -72,6 +75,12 @@ impl Call {
             sent_at.into_iter().for_each(&mut act);
             Ok(())
         }));
+    }
+
+    /// How the connection failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<(UpstreamError, String)> {
+        RUNNING.with(|r| r.borrow().as_ref().and_then(|r| r.failure.clone()))
     }
 
     /// What the transport has seen so far.
@@ -116,6 +125,19 @@ pub(super) fn note(what: impl FnOnce(&mut Traffic)) {
     RUNNING.with(|r| {
         if let Some(running) = r.borrow_mut().as_mut() {
             what(&mut running.traffic);
+        }
+    });
+}
+
+/// Notes how the connection failed; the relayed answer's reader only sees that it did.
+pub(super) fn note_failure(error: &ureq::Error) {
+    let kind = match error {
+        ureq::Error::Timeout(_) => UpstreamError::Timeout,
+        _ => UpstreamError::Broken,
+    };
+    RUNNING.with(|r| {
+        if let Some(running) = r.borrow_mut().as_mut() {
+            running.failure = Some((kind, reason::in_words(error)));
         }
     });
 }

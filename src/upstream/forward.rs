@@ -4,8 +4,9 @@ use crate::config::{BaseUrl, Config, Secret};
 use crate::downstream::job::Destination;
 use crate::http::Head;
 use crate::http::headers::upstream_fields;
+use std::time::Duration;
 use ureq::http::uri::InvalidUri;
-use ureq::http::{self, Request, Uri, header};
+use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 /// Where a request goes and with which key.
 #[must_use]
@@ -48,11 +49,55 @@ pub fn request<'a>(
         request = request.header(name, value);
     }
     if let Some(key) = key {
-        let mut value = header::HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
         value.set_sensitive(true);
         request = request.header(header::AUTHORIZATION, value);
     }
     request.body(body)
+}
+
+/// The sidecar's name in `Via` (RFC 9110 §7.6.3), another one in each process, so that a sidecar in front of a sidecar is
+/// no loop.
+#[derive(Clone, Debug)]
+pub struct Pseudonym {
+    name: String,
+    field: HeaderValue,
+}
+
+impl Pseudonym {
+    /// A name that no other process has.
+    #[must_use]
+    pub fn new() -> Pseudonym {
+        let name = format!("nvidia-sidecar-{:016x}", fastrand::u64(..));
+        let field = HeaderValue::try_from(format!("1.1 {name}"));
+        Pseudonym { name, field: field.unwrap_or_else(|_| HeaderValue::from_static("1.1 nvidia-sidecar")) }
+    }
+
+    /// Whether a request has come through this process already.
+    #[must_use]
+    pub fn is_in(&self, head: &Head) -> bool {
+        let name = self.name.as_bytes();
+        head.fields_named("via").any(|via| via.windows(name.len()).any(|part| part == name))
+    }
+}
+
+impl Default for Pseudonym {
+    fn default() -> Pseudonym {
+        Pseudonym::new()
+    }
+}
+
+/// Fields that the sidecar adds: its `Via`, and to NVIDIA how long the client waits, where that is longer than NVIDIA
+/// itself would; its own 504 comes before ours then.
+pub fn announce(fields: &mut HeaderMap, base: &BaseUrl, first_byte: Duration, via: &Pseudonym) {
+    const POLL_SECONDS: HeaderName = HeaderName::from_static("nvcf-poll-seconds");
+    /// What NVIDIA waits without being told.
+    const USUAL: Duration = Duration::from_secs(330);
+    const HEAD_START_SECS: u64 = 10;
+    fields.append(header::VIA, via.field.clone());
+    if base.is_nvidia() && first_byte > USUAL && !fields.contains_key(POLL_SECONDS) {
+        fields.insert(POLL_SECONDS, HeaderValue::from(first_byte.as_secs() - HEAD_START_SECS));
+    }
 }
 
 /// The most bytes that a request's head takes on the wire, with what ureq adds (`Host`, `Content-Length`).
@@ -60,8 +105,7 @@ pub fn request<'a>(
 pub fn head_bytes<T>(request: &Request<T>) -> usize {
     /// The method, the version, the names of added fields and all line ends.
     const OTHERS: usize = 256;
-    let field =
-        |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     let fields: usize = request.headers().iter().map(field).sum();
     let uri = request.uri();
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
@@ -78,6 +122,7 @@ pub fn has_content(head: &Head, body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::samples::request as sample;
 
     fn joined(base: &str, target: &str) -> String {
         join(&BaseUrl::parse(base).unwrap(), target).unwrap().to_string()
@@ -89,6 +134,31 @@ mod tests {
         assert_eq!(joined("https://h/v1", "/v1"), "https://h/v1");
         assert_eq!(joined("https://h/v1", "/v1?x"), "https://h/v1?x");
         assert_eq!(joined("https://h/api/v1", "/v1/chat/completions"), "https://h/api/v1/chat/completions");
+    }
+
+    #[test]
+    fn only_nvidia_is_told_how_long_the_client_waits_and_only_where_that_is_unusual() {
+        let polled = |base: &str, secs, own: Option<&'static str>| {
+            let mut fields = HeaderMap::new();
+            own.map(|own| fields.insert("nvcf-poll-seconds", HeaderValue::from_static(own)));
+            let base = BaseUrl::parse(base).unwrap();
+            announce(&mut fields, &base, Duration::from_secs(secs), &Pseudonym::new());
+            fields.get("nvcf-poll-seconds").map(|value| value.to_str().unwrap().to_owned())
+        };
+        let nvidia = "https://integrate.api.nvidia.com/v1";
+        assert_eq!(polled(nvidia, 600, None).as_deref(), Some("590"));
+        assert_eq!(polled(nvidia, 600, Some("5")).as_deref(), Some("5"), "the client's own");
+        assert_eq!(polled(nvidia, 330, None), None);
+        assert_eq!(polled("https://nim.example", 600, None), None);
+    }
+
+    #[test]
+    fn a_request_that_came_through_this_process_is_known_by_its_via() {
+        let (one, other) = (Pseudonym::new(), Pseudonym::new());
+        let head = |via: &str| sample("GET", "/", via, "").head;
+        let of = |name: &Pseudonym| format!("Via: 1.0 fred, {}\r\n", name.field.to_str().unwrap());
+        assert!(one.is_in(&head(&of(&one))));
+        assert!(!one.is_in(&head(&of(&other))) && !one.is_in(&head("")));
     }
 
     #[test]

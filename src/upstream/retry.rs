@@ -6,8 +6,35 @@ use crate::limiter::admission::Scope;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::UpstreamError;
 use crate::upstream::cancel::Traffic;
-use crate::upstream::reason::{Kind, Reason};
-use std::time::{Duration, SystemTime};
+use crate::upstream::reason::{self, Kind, Reason};
+use std::time::Duration;
+
+/// An attempt that brought no head of an answer.
+#[derive(Debug)]
+pub struct Failed {
+    /// What kind of failure it was.
+    pub failure: Failure,
+    /// The cause in words.
+    pub cause: String,
+    /// What the transport saw.
+    pub traffic: Traffic,
+}
+
+impl Failed {
+    /// Reads ureq's error in the light of what the transport saw.
+    #[must_use]
+    pub fn of(error: &ureq::Error, traffic: Traffic, client_gone: bool) -> Failed {
+        let failure = Failure::of(error, traffic, client_gone);
+        Failed { failure, cause: reason::in_words(error), traffic }
+    }
+
+    /// A request that cannot be expressed.
+    #[must_use]
+    pub fn unsendable() -> Failed {
+        let cause = "the request's method, target or fields cannot be forwarded".into();
+        Failed { failure: Failure::Unsendable, cause, traffic: Traffic::default() }
+    }
+}
 
 /// Why an attempt brought no head of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +58,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Reads ureq's error in the light of what the transport saw.
-    #[must_use]
-    pub fn of(error: &ureq::Error, traffic: Traffic, client_gone: bool) -> Failure {
+    fn of(error: &ureq::Error, traffic: Traffic, client_gone: bool) -> Failure {
         if client_gone {
             return Failure::ClientGone;
         }
@@ -87,10 +112,14 @@ impl Failure {
 pub struct Allowance<'a> {
     /// After which failures.
     pub retry_on: &'a RetryOn,
-    /// Attempts made, this one included.
-    pub attempts: u32,
-    /// Attempts that may be made.
+    /// How often the request has been sent.
+    pub sent: u32,
+    /// How often no connection came about.
+    pub unconnected: u32,
+    /// How often it may be sent; with 1 a failure to connect is final, too.
     pub max_attempts: u32,
+    /// The longest that an upstream's `Retry-After` is followed.
+    pub retry_after_cap: Duration,
     /// Now.
     pub now: Moment,
     /// Until when the request may wait for another ticket.
@@ -98,16 +127,22 @@ pub struct Allowance<'a> {
 }
 
 impl Allowance<'_> {
-    fn is_left(&self) -> bool {
-        self.attempts < self.max_attempts && self.now < self.deadline
-    }
-
-    /// Whether an answer with this status is kept from the client and the request sent again.
+    /// Whether and when a request is sent again instead of its client getting an answer with this status. How long a
+    /// refusal holds its model is the limiter's business.
     #[must_use]
-    pub fn after_status(&self, status: u16, is_refusal: bool) -> bool {
+    pub fn after_status(
+        &self,
+        status: u16,
+        is_refusal: bool,
+        retry_after: Option<Duration>,
+    ) -> Option<Moment> {
         // A worker's refusal that comes as 503 is a 429 by another name.
         let as_429 = is_refusal && self.retry_on.status(429);
-        (as_429 || self.retry_on.status(status)) && self.is_left()
+        if !(as_429 || self.retry_on.status(status)) || self.sent >= self.max_attempts {
+            return None;
+        }
+        let asked = retry_after.filter(|_| !is_refusal).unwrap_or_default().min(self.retry_after_cap);
+        self.in_time(asked.max(backoff(self.sent)))
     }
 
     /// Whether and when a request is sent again after a failure: not before the moment returned.
@@ -115,18 +150,28 @@ impl Allowance<'_> {
     pub fn after_failure(&self, failure: Failure) -> Option<Moment> {
         match failure {
             // The upstream closed an idle connection at the very moment; it is no attempt of its own.
-            Failure::Stale if self.now < self.deadline => Some(self.now),
-            Failure::Connect | Failure::ConnectTimeout if self.retry_on.connect && self.is_left() => {
-                Some(self.now + connect_backoff(self.attempts))
+            Failure::Stale => self.in_time(Duration::ZERO),
+            // Nothing was sent: over the whole time that the request has, so that a network may come back.
+            Failure::Connect | Failure::ConnectTimeout if self.retry_on.connect && self.max_attempts > 1 => {
+                self.in_time(backoff(self.unconnected))
+            }
+            // Ours is as good as the upstream's, which says that it gave up on the same silence.
+            Failure::Timeout if self.retry_on.status(504) && self.sent < self.max_attempts => {
+                self.in_time(backoff(self.sent))
             }
             _ => None,
         }
     }
+
+    fn in_time(&self, wait: Duration) -> Option<Moment> {
+        Some(self.now + wait).filter(|again| *again < self.deadline)
+    }
 }
 
-/// A tenth of a second, doubled with each failed attempt up to two seconds.
-fn connect_backoff(attempts: u32) -> Duration {
-    Duration::from_millis(100 << attempts.saturating_sub(1).min(5)).min(Duration::from_secs(2))
+/// A tenth of a second, doubled with each failed attempt up to ten seconds.
+fn backoff(failed: u32) -> Duration {
+    const MOST: Duration = Duration::from_secs(10);
+    Duration::from_millis(100 << failed.saturating_sub(1).min(7)).min(MOST)
 }
 
 /// How an answer refuses for its rate, as far as the answer itself tells; `None` when it does not.
@@ -143,59 +188,78 @@ pub fn refusal(status: u16, body: &[u8]) -> Option<Scope> {
     }
 }
 
-/// A `Retry-After` value: seconds (fractions too, which some servers send) or an HTTP date (RFC 9110 §10.2.3).
-#[must_use]
-pub fn retry_after(value: &[u8], wall: SystemTime) -> Option<Duration> {
-    let text = std::str::from_utf8(value).ok()?.trim();
-    if let Ok(secs) = text.parse::<f64>() {
-        return (secs.is_finite() && secs >= 0.0).then(|| crate::clock::duration_from_secs_f64(secs));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(wall).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn allowance(retry_on: &RetryOn, attempts: u32) -> Allowance<'_> {
+    fn allowance(retry_on: &RetryOn, sent: u32) -> Allowance<'_> {
         Allowance {
             retry_on,
-            attempts,
+            sent,
+            unconnected: 0,
             max_attempts: 5,
+            retry_after_cap: Duration::from_secs(60),
             now: Moment::ZERO,
-            deadline: Moment::from_secs_f64(1.0),
+            deadline: Moment::from_secs_f64(600.0),
         }
+    }
+
+    fn millis(again: Option<Moment>) -> Option<u128> {
+        again.map(|again| again.since(Moment::ZERO).as_millis())
     }
 
     #[test]
     fn a_429_is_sent_again_until_the_attempts_or_the_time_are_used_up() {
         let on = RetryOn { statuses: vec![429], connect: true };
-        assert!(allowance(&on, 4).after_status(429, true));
-        assert!(!allowance(&on, 5).after_status(429, true));
-        let late = Allowance { now: Moment::from_secs_f64(1.0), ..allowance(&on, 1) };
-        assert!(!late.after_status(429, true));
-        assert!(!allowance(&on, 1).after_status(500, false));
-        assert!(allowance(&on, 1).after_status(503, true), "a worker's refusal");
-        assert!(!allowance(&on, 1).after_status(503, false));
+        assert_eq!(millis(allowance(&on, 4).after_status(429, true, None)), Some(800));
+        assert_eq!(allowance(&on, 5).after_status(429, true, None), None);
+        let late = Allowance { now: Moment::from_secs_f64(600.0), ..allowance(&on, 1) };
+        assert_eq!(late.after_status(429, true, None), None);
+        assert_eq!(allowance(&on, 1).after_status(500, false, None), None);
+        assert_eq!(millis(allowance(&on, 1).after_status(503, true, None)), Some(100), "a worker's refusal");
+        assert_eq!(allowance(&on, 1).after_status(503, false, None), None);
     }
 
     #[test]
-    fn a_failed_connection_is_tried_again_a_little_later_each_time() {
+    fn a_server_error_is_sent_again_after_a_backoff_and_after_its_retry_after() {
+        let on = RetryOn { statuses: vec![503], connect: true };
+        let after = |sent, secs: Option<u64>, cap| {
+            let allowance = Allowance { retry_after_cap: Duration::from_secs(cap), ..allowance(&on, sent) };
+            millis(allowance.after_status(503, false, secs.map(Duration::from_secs)))
+        };
+        assert_eq!(after(1, None, 60), Some(100));
+        assert_eq!(after(3, Some(0), 60), Some(400), "never at once");
+        assert_eq!(after(1, Some(5), 60), Some(5_000));
+        assert_eq!(after(1, Some(u64::MAX), 60), Some(60_000));
+        assert_eq!(after(2, Some(5), 0), Some(200), "a cap of nothing leaves the backoff");
+    }
+
+    #[test]
+    fn connecting_is_tried_again_over_all_the_time_that_there_is_a_little_later_each_time() {
         let on = RetryOn { statuses: vec![], connect: true };
-        let waits: Vec<_> = (1..=5)
-            .map(|n| {
-                allowance(&on, n).after_failure(Failure::Connect).map(|m| m.since(Moment::ZERO).as_millis())
-            })
-            .collect();
-        assert_eq!(waits, [Some(100), Some(200), Some(400), Some(800), None]);
+        let after = |unconnected| {
+            millis(Allowance { unconnected, ..allowance(&on, 0) }.after_failure(Failure::Connect))
+        };
+        let waits: Vec<_> = (1..=9).map(after).collect();
+        let wanted = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000].map(Some);
+        assert_eq!(waits, wanted);
+        assert_eq!(after(10_000), Some(10_000));
+        let short = Allowance { unconnected: 1, deadline: Moment::from_secs_f64(0.1), ..allowance(&on, 0) };
+        assert_eq!(short.after_failure(Failure::Connect), None, "there is no time for another one");
+        let once = Allowance { max_attempts: 1, ..allowance(&on, 0) };
+        assert_eq!(once.after_failure(Failure::Connect), None);
         let off = RetryOn { statuses: vec![], connect: false };
-        assert_eq!(allowance(&off, 1).after_failure(Failure::Connect), None);
-        assert_eq!(
-            allowance(&on, 1).after_failure(Failure::Broken),
-            None,
-            "the upstream may have done the work"
-        );
+        assert_eq!(allowance(&off, 0).after_failure(Failure::Connect), None);
+    }
+
+    #[test]
+    fn what_the_upstream_may_have_worked_on_is_not_sent_again() {
+        let on = RetryOn { statuses: vec![429], connect: true };
+        for failure in [Failure::Broken, Failure::Timeout, Failure::Untrusted, Failure::Unsendable] {
+            assert_eq!(allowance(&on, 1).after_failure(failure), None, "{failure:?}");
+        }
+        let on = RetryOn { statuses: vec![504], connect: true };
+        assert_eq!(millis(allowance(&on, 1).after_failure(Failure::Timeout)), Some(100));
     }
 
     #[test]
@@ -208,19 +272,5 @@ mod tests {
         assert_eq!(refusal(503, b"{\"detail\":\"All workers are busy\"}"), Some(Scope::Model));
         assert_eq!(refusal(503, b"maintenance"), None);
         assert_eq!(refusal(200, b"ResourceExhausted"), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_fractions_or_a_date() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(retry_after(b"3", wall), Some(Duration::from_secs(3)));
-        assert_eq!(retry_after(b" 0.25 ", wall), Some(Duration::from_millis(250)));
-        assert_eq!(retry_after(b"0", wall), Some(Duration::ZERO));
-        assert_eq!(retry_after(b"86400", wall), Some(Duration::from_secs(86400)));
-        assert_eq!(retry_after(b"Sun, 06 Nov 1994 08:49:47 GMT", wall), Some(Duration::from_secs(10)));
-        assert_eq!(retry_after(b"Sun, 06 Nov 1994 08:49:27 GMT", wall), Some(Duration::ZERO), "in the past");
-        for nonsense in [&b"-1"[..], b"NaN", b"soon", b"", b"\xff"] {
-            assert_eq!(retry_after(nonsense, wall), None);
-        }
     }
 }

@@ -52,12 +52,22 @@ impl Connection {
         // Noted also on failure: part of it may have reached the upstream.
         self.sent_at = clock.now();
         cancel::note(|traffic| traffic.sent_at = Some(self.sent_at));
-        result.map_err(|error| self.failure(&error, timeout))
+        result.map_err(|error| self.fail(&error, timeout))
+    }
+
+    fn fail(&self, error: &io::Error, timeout: NextTimeout) -> ureq::Error {
+        let failure = self.failure(error, timeout);
+        cancel::note_failure(&failure);
+        failure
     }
 
     fn failure(&self, error: &io::Error, timeout: NextTimeout) -> ureq::Error {
         match error.kind() {
-            ErrorKind::WouldBlock => ureq::Error::Timeout(timeout.reason),
+            ErrorKind::WouldBlock => ureq::Error::Timeout(match timeout.reason {
+                // ureq's name for what has no time-out in all.
+                Timeout::Global => Timeout::PerRead,
+                reason => reason,
+            }),
             // Before the kernel asks whether the peer is still there, only what was sent and not acknowledged can end a
             // connection.
             ErrorKind::TimedOut if self.clock.now().since(self.sent_at) < KEEPALIVE_AFTER => {
@@ -98,7 +108,7 @@ impl Transport for Connection {
         cancel::about_to_wait()?;
         self.wire.tcp().until(self.clock.now() + read_patience(timeout));
         let read = self.wire.read(self.buffers.input_append_buf());
-        let read = read.map_err(|error| self.failure(&error, timeout))?;
+        let read = read.map_err(|error| self.fail(&error, timeout))?;
         self.buffers.input_appended(read);
         if read > 0 {
             cancel::note(|traffic| traffic.answered = true);

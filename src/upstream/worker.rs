@@ -5,7 +5,7 @@ use crate::config::{Config, LiveConfig};
 use crate::dispatch::permit::{Dispatch, Permit};
 use crate::downstream::job::Job;
 use crate::downstream::keepalive::upstream_error;
-use crate::http::error::delay_seconds;
+use crate::http::retry_after;
 use crate::lifecycle::Stopping;
 use crate::limiter::admission::{Report, Scope, Verdict};
 use crate::limiter::snapshot::Snapshot;
@@ -15,11 +15,11 @@ use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::RetryReason;
 use crate::telemetry::record::{Route, UpstreamError};
 use crate::upstream::agent::{self, AgentSettings};
-use crate::upstream::cancel::{Call, Traffic};
+use crate::upstream::cancel::Call;
 use crate::upstream::early;
-use crate::upstream::forward;
+use crate::upstream::forward::{self, Pseudonym};
 use crate::upstream::relay::{Answer, relay};
-use crate::upstream::retry::{self, Allowance, Failure};
+use crate::upstream::retry::{self, Allowance, Failed, Failure};
 use crate::upstream::trust::CaFileError;
 use parking_lot::RwLock;
 use std::io::Read;
@@ -36,13 +36,11 @@ const JUDGED_BYTES: u64 = 4096;
 /// An answer up to this length is there with its head, as a rule.
 const SMALL_BYTES: u64 = 16 * 1024;
 
-/// The longest that a client is told to wait: some SDKs sleep whatever they are told.
-const MAX_RETRY_AFTER_SECS: u64 = 60;
-
 /// Shared by all workers of both pools.
 pub struct Forwarder {
     live: Arc<LiveConfig>,
     agent: RwLock<Agent>,
+    via: Pseudonym,
     snapshot: Arc<Published<Snapshot>>,
     journal: Arc<Journal>,
     clock: Clock,
@@ -73,7 +71,7 @@ impl Forwarder {
     ) -> Result<Forwarder, CaFileError> {
         let agent = RwLock::new(agent::agent(&AgentSettings::of(&live.snapshot()), clock)?);
         let reached_at = AtomicU64::new(0);
-        Ok(Forwarder { live, agent, snapshot, journal, clock, stopping, reached_at })
+        Ok(Forwarder { live, agent, via: Pseudonym::new(), snapshot, journal, clock, stopping, reached_at })
     }
 
     /// The agent in force.
@@ -105,11 +103,15 @@ impl Forwarder {
             drop(permit);
             return job.abandon();
         }
+        if self.via.is_in(&job.head) {
+            drop(permit);
+            return refuse_loop(job);
+        }
         permit.begin();
         match self.attempt(&mut job, Some(&permit)) {
             Ok(arrived) => self.judge(job, permit, arrived),
-            Err((failure, traffic)) => {
-                let report = match traffic.sent_at {
+            Err(failed) => {
+                let report = match failed.traffic.sent_at {
                     None => Report::Unsent,
                     Some(sent_at) => {
                         let answered_at = self.clock.now();
@@ -117,16 +119,16 @@ impl Forwarder {
                     }
                 };
                 let config = self.live.snapshot();
-                match self.allowance(&job, &config).after_failure(failure) {
+                match self.allowance(&job, &config).after_failure(failed.failure) {
                     Some(not_before) if !self.stopping.is_cut() => {
-                        self.retried(&job, failure.reason(), failure.error());
-                        job.needs_fresh_connection = failure == Failure::Stale;
+                        self.retried(&job, failed.failure.reason(), failed.failure.error());
+                        job.needs_fresh_connection = failed.failure == Failure::Stale;
                         permit.give_back(job, report, Some(not_before));
                     }
                     _ => {
                         permit.report_at_end(report);
                         drop(permit);
-                        self.fail(job, failure);
+                        self.fail(job, &failed);
                     }
                 }
             }
@@ -138,32 +140,34 @@ impl Forwarder {
         if job.is_abandoned() {
             return job.abandon();
         }
+        if self.via.is_in(&job.head) {
+            return refuse_loop(job);
+        }
         let mut result = self.attempt(&mut job, None);
-        if let Err((Failure::Stale, _)) = result {
+        if result.as_ref().is_err_and(|failed| failed.failure == Failure::Stale) {
             self.retried(&job, RetryReason::StaleConnection, UpstreamError::Broken);
             job.needs_fresh_connection = true;
             result = self.attempt(&mut job, None);
         }
         match result {
             Ok(arrived) => self.deliver(job, arrived, Vec::new(), None),
-            Err((failure, _)) => self.fail(job, failure),
+            Err(failed) => self.fail(job, &failed),
         }
     }
 
-    fn attempt(&self, job: &mut Job, permit: Option<&Permit>) -> Result<Arrived, (Failure, Traffic)> {
+    fn attempt(&self, job: &mut Job, permit: Option<&Permit>) -> Result<Arrived, Failed> {
         let config = self.live.snapshot();
         let (base, key) = forward::target(job.facts.destination, &config);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
-        let unsendable = |_| (Failure::Unsendable, Traffic::default());
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
-        let mut request =
-            forward::request(&job.head, body, base, key, owns_authorization).map_err(unsendable)?;
+        let mut request = forward::request(&job.head, body, base, key, owns_authorization)
+            .map_err(|_| Failed::unsendable())?;
+        forward::announce(request.headers_mut(), base, config.upstream.first_byte_timeout, &self.via);
         if job.facts.is_kept_alive {
             // A compressed answer could not be announced any more.
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        job.attempts += 1;
         job.enter_wait();
         let agent = self.agent();
         let hangup = job.link().hangup().clone();
@@ -179,12 +183,18 @@ impl Forwarder {
             run(&agent, request.map(|_| ()), idle)
         };
         let traffic = call.traffic();
+        match traffic.sent_at {
+            Some(_) => job.attempts += 1,
+            None => job.unconnected += 1,
+        }
         let answered_at = self.clock.now();
         match result {
             // Nobody is asked to switch protocols, so a 101 is no answer to any request (RFC 9110 §15.2.2).
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let cause = "the upstream switched protocols without being asked to".to_owned();
                 job.upstream.error = Some(Failure::Broken.error());
-                Err((Failure::Broken, traffic))
+                job.upstream.cause = Some(cause.clone());
+                Err(Failed { failure: Failure::Broken, cause, traffic })
             }
             Ok(response) => {
                 // What `passthrough_url` answers says nothing of the NVIDIA upstream.
@@ -194,14 +204,17 @@ impl Forwarder {
                 let sent_at = traffic.sent_at.unwrap_or(began);
                 job.upstream.latency = Some(answered_at.since(sent_at));
                 job.upstream.error = UpstreamError::of_status(response.status().as_u16());
+                job.upstream.cause = None;
                 Ok(Arrived { response, call, sent_at, answered_at })
             }
             Err(error) => {
-                let failure = Failure::of(&error, traffic, hangup.is_cancelled());
-                log::debug!(request_id = job.facts.request_id.as_str(); "attempt {} failed: {error}", job.attempts);
+                let failed = Failed::of(&error, traffic, hangup.is_cancelled());
+                log::debug!(request_id = job.facts.request_id.as_str(); "an attempt failed: {}", failed.cause);
+                let upstreams = failed.failure != Failure::ClientGone;
                 job.upstream.latency = None;
-                job.upstream.error = (failure != Failure::ClientGone).then(|| failure.error());
-                Err((failure, traffic))
+                job.upstream.error = upstreams.then(|| failed.failure.error());
+                job.upstream.cause = upstreams.then(|| failed.cause.clone());
+                Err(failed)
             }
         }
     }
@@ -213,18 +226,19 @@ impl Forwarder {
             if matches!(status, 429 | 503) { read_prefix(arrived.response.body_mut()) } else { Vec::new() };
         let refused = retry::refusal(status, &prefix);
         let retry_after = header(&arrived.response, header::RETRY_AFTER.as_str())
-            .and_then(|value| retry::retry_after(value, self.clock.wall()));
+            .and_then(|value| retry_after::read(value, self.clock.wall()));
         let report = Report::Answered {
             sent_at: arrived.sent_at,
             answered_at: arrived.answered_at,
             verdict: verdict(status, refused, retry_after),
         };
         let config = self.live.snapshot();
-        if self.allowance(&job, &config).after_status(status, refused.is_some()) && !self.stopping.is_cut() {
+        let again = self.allowance(&job, &config).after_status(status, refused.is_some(), retry_after);
+        if let Some(not_before) = again.filter(|_| !self.stopping.is_cut()) {
             let reason = if refused.is_some() { RetryReason::Refused } else { RetryReason::ServerError };
             self.retried(&job, reason, UpstreamError::Status(status));
             drop(arrived);
-            return permit.give_back(job, report, None);
+            return permit.give_back(job, report, Some(not_before));
         }
         if arrived.response.body().content_length().is_some_and(|length| length <= SMALL_BYTES) {
             // It is relayed in no time: report and free slot wake the limiter once instead of twice.
@@ -263,10 +277,13 @@ impl Forwarder {
         let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
+        let failure = call.failure();
         drop(call);
         drop(permit);
         if let Outcome::Truncated(_) = outcome {
-            job.upstream.error = Some(UpstreamError::Broken);
+            let (error, cause) = failure.unzip();
+            job.upstream.error = Some(error.unwrap_or(UpstreamError::Broken));
+            job.upstream.cause = cause;
         }
         job.settle(outcome, next);
     }
@@ -296,38 +313,38 @@ impl Forwarder {
     fn retry_after(&self, answer: &HeaderMap) -> u64 {
         let told = answer
             .get(header::RETRY_AFTER)
-            .and_then(|value| retry::retry_after(value.as_bytes(), self.clock.wall()));
+            .and_then(|value| retry_after::read(value.as_bytes(), self.clock.wall()));
         let wait = told.unwrap_or_else(|| self.snapshot.read().expected_wait());
-        delay_seconds(wait).min(MAX_RETRY_AFTER_SECS)
+        retry_after::seconds(wait)
     }
 
-    fn fail(&self, job: Job, failure: Failure) {
-        let (outcome, message) = match failure {
+    fn fail(&self, job: Job, failed: &Failed) {
+        let outcome = match failed.failure {
             Failure::ClientGone => return job.abandon(),
-            _ if self.stopping.is_cut() => (Outcome::ShuttingDown, "the sidecar is shutting down"),
-            Failure::Connect | Failure::Untrusted => {
-                (Outcome::UpstreamBroken, "no connection to the upstream (refused, unknown host or TLS)")
+            _ if self.stopping.is_cut() => {
+                return job.refuse(Outcome::ShuttingDown, "the sidecar is shutting down", None);
             }
-            Failure::Stale | Failure::Broken => {
-                (Outcome::UpstreamBroken, "the upstream's answer broke off or is no HTTP")
+            Failure::Connect | Failure::Untrusted | Failure::Stale | Failure::Broken => {
+                Outcome::UpstreamBroken
             }
-            Failure::ConnectTimeout => (Outcome::UpstreamTimeout, "connecting to the upstream took too long"),
-            Failure::Timeout => (
-                Outcome::UpstreamTimeout,
-                "the upstream was silent for longer than first_byte_timeout or stream_idle_timeout allows",
-            ),
-            Failure::Unsendable => {
-                (Outcome::Invalid(400), "the request's method, target or fields cannot be forwarded")
-            }
+            Failure::ConnectTimeout | Failure::Timeout => Outcome::UpstreamTimeout,
+            Failure::Unsendable => Outcome::Invalid(400),
         };
-        job.refuse(outcome, message, None);
+        // The upstream may still be at work on it: an SDK that repeats it pays for it again.
+        let fields: &[_] = match failed.failure {
+            Failure::Timeout => &[("x-should-retry", "false".to_owned())],
+            _ => &[],
+        };
+        job.refuse_with(outcome, &failed.cause, None, fields);
     }
 
     fn allowance<'a>(&self, job: &Job, config: &'a Config) -> Allowance<'a> {
         Allowance {
             retry_on: &config.upstream.retry_on,
-            attempts: job.attempts,
+            sent: job.attempts,
+            unconnected: job.unconnected,
             max_attempts: config.upstream.max_attempts,
+            retry_after_cap: config.limiter.retry_after_cap,
             now: self.clock.now(),
             deadline: job.facts.deadline,
         }
@@ -337,6 +354,13 @@ impl Forwarder {
         log::debug!(request_id = job.facts.request_id.as_str(), attempts = job.attempts; "sent again: {reason:?}");
         self.journal.metrics().retried(job.facts.route, reason, error);
     }
+}
+
+/// Refuses what would come back to this process for ever deeper.
+fn refuse_loop(job: Job) {
+    let message =
+        "this request came from this sidecar itself: upstream_url or passthrough_url leads back to it";
+    job.refuse(Outcome::Invalid(508), message, None);
 }
 
 /// Runs the call; with `max_idle_age` only on a connection that has rested for less.

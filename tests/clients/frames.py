@@ -25,14 +25,6 @@ def sign(form, id="", model="m"):
     return fill(FRAMES["signs"][form], id=id, created=CREATED, model=model)
 
 
-def sign_after(frames, form, id):
-    """The sign that follows these frames of an answer."""
-    # A reader may take the usage of the last chunk, so none comes after the one that ends the answer.
-    ended = any('"choices": []' in frame or '"finish_reason": "' in frame for frame in frames)
-    # Before the upstream's first frame its id is not known.
-    return sign("comment" if ended and form in ("chat", "completions") else form, id if frames else "")
-
-
 @dataclass(frozen=True)
 class Fault:
     """What ends a stream early, in OpenAI's words and in Anthropic's."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# Seconds after which a call counts as one that never returns. A library may be imported before.
+HANGS = 120
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ClientPath:
     first_choice: bool = False
     # Whether the sidecar sends it comments only.
     comments: bool = False
+    # Whether it forgets the usage when another chunk follows: between the two there is no silence worth a sign of life.
+    last_usage: bool = False
 
     def __str__(self):
         return self.name
@@ -51,7 +55,7 @@ BROKEN = {NODE: ("TypeError",), HUGGINGFACE: ("httpx2.TransportError",), ANTHROP
 PATHS = [
     ClientPath("openai_chat", "chat", "openai", OPENAI, whole=True),
     ClientPath("openai_chat_async", "chat", "openai", OPENAI, whole=True),
-    ClientPath("openai_chat_helper", "chat", "openai", OPENAI),
+    ClientPath("openai_chat_helper", "chat", "openai", OPENAI, last_usage=True),
     ClientPath("openai_chat_first_choice", "chat", "openai", OPENAI, tools=False, first_choice=True),
     ClientPath("langchain_chat", "chat", "langchain", OPENAI, whole=True),
     ClientPath("langchain_chat_async", "chat", "langchain", OPENAI, whole=True),
@@ -149,12 +153,16 @@ class Clients:
         self.workers = {}
         self.lock = threading.Lock()
 
-    def call(self, path, **call):
+    def ask(self, path, **call):
+        """What the path makes of the answer to one call."""
         with self.lock:
             if path.process not in self.workers:
                 self.workers[path.process] = Worker(path.process)
             worker = self.workers[path.process]
-        return worker.call(path.name, **call)
+        try:
+            return worker.call(path.name, **call).result(HANGS)
+        except (TimeoutError, RuntimeError) as error:
+            return {"error": {"kinds": [type(error).__name__], "message": str(error) or f"no result within {HANGS} s"}}
 
     def run(self, jobs):
         """Runs (path, function) pairs: those of one process one after the other, the processes side by side."""

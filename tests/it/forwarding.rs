@@ -79,12 +79,36 @@ fn hop_by_hop_fields_and_the_sidecars_own_stop_on_the_way_up() {
 }
 
 #[test]
-fn nothing_is_added_to_a_request() {
+fn nothing_but_a_via_is_added_to_a_request() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
     sidecar.ask(models());
     let head = upstream.received()[0].head.clone();
-    assert_eq!(wire::fields(&head), [("host".to_owned(), upstream.authority().into_bytes())]);
+    let names: Vec<_> = wire::fields(&head).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["host", "via"]);
+    assert_eq!(upstream.received()[0].field("host"), Some(upstream.authority()));
+}
+
+#[test]
+fn an_upstream_that_is_the_sidecar_itself_is_a_508_and_one_that_is_another_sidecar_is_not() {
+    let upstream = Upstream::start();
+    let behind = Sidecar::before(&upstream);
+    let sidecar =
+        Sidecar::with(&upstream, |c| c.upstream.url = base(&format!("http://{}", behind.address())));
+    assert_eq!(sidecar.ask(models()).status(), 200);
+    let seen = upstream.received().len();
+    let own = format!("http://{}", sidecar.address());
+    sidecar.reload(|c| c.upstream.url = base(&own));
+    for request in [models(), chat("a")] {
+        let answer = sidecar.ask(request);
+        answer.assert_error(508, "InvalidRequest");
+        assert!(
+            answer.text().contains("loop_detected") && answer.text().contains("upstream_url"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(upstream.received().len(), seen);
 }
 
 #[test]

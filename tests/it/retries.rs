@@ -2,6 +2,7 @@
 
 use crate::ask::{Ask, ask, chat, model, models};
 use crate::patience::now;
+use crate::process::{Place, Process};
 use crate::sidecar::{Sidecar, base, silence_of_at_most};
 use crate::upstream::{REFUSAL, Upstream};
 use crate::wire::{self, json};
@@ -149,19 +150,59 @@ fn an_upstream_that_closes_fresh_connections_is_not_asked_again() {
 }
 
 #[test]
-fn a_connection_that_is_refused_is_a_502_after_the_attempts() {
+fn a_connection_that_is_refused_is_a_502_with_one_cause_everywhere_when_the_time_is_up() {
     let upstream = Upstream::start();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sidecar = Sidecar::with(&upstream, |c| {
         c.upstream.url = base(&format!("http://{nobody}/v1"));
-        c.upstream.max_attempts = 3;
+        c.limiter.queue.timeout = Duration::from_secs(1);
     });
     let answer = sidecar.ask(chat("a"));
     answer.assert_error(502, "UpstreamError");
-    assert_eq!(answer.head.number("x-sidecar-attempts"), 3);
+    assert_eq!(answer.head.number("x-sidecar-attempts"), 0, "nothing was sent");
+    let cause = format!("no connection to {nobody}: {nobody} (it refused)");
+    assert_eq!(answer.json()["error"]["message"], cause);
     sidecar.ask(models()).assert_error(502, "UpstreamError");
     let status = sidecar.status();
-    assert!(status["errors"]["upstream_errors"].as_u64() >= Some(2), "{status}");
+    let failures = status["errors"]["upstream_errors"].as_u64();
+    assert!(failures >= Some(4) && failures <= Some(8), "tried several times, and not in a hurry: {status}");
+    let ready = sidecar.ask(ask("GET", "/health/ready")).json();
+    assert_eq!(ready["problems"][0]["detail"], cause, "{ready}");
+}
+
+#[test]
+fn the_cause_of_a_failure_is_in_the_log_in_the_words_that_the_client_got() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = Place::new();
+    let mut process =
+        Process::start(&place.configure(&format!("upstream_url: http://{nobody}/v1\nmax_attempts: 1")));
+    let message = process.ask(chat("a")).json()["error"]["message"].as_str().unwrap().to_owned();
+    let line: serde_json::Value = serde_json::from_str(&process.await_line("upstream failed")).unwrap();
+    assert_eq!(line["cause"], message);
+    assert_eq!(line["upstream_error"], "connect");
+}
+
+#[test]
+fn a_server_error_that_retry_on_names_is_sent_again_after_its_retry_after() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.upstream.retry_on.statuses = vec![429, 503]);
+    upstream.answer_with(&json(503, &[("Retry-After", "1")], "{}")).answer(503).answer(200);
+    assert_eq!(sidecar.ask(chat("a")).status(), 200);
+    let at: Vec<_> = upstream.received().iter().map(|request| request.at).collect();
+    assert!(at[1].since(at[0]) >= Duration::from_millis(950), "before its Retry-After was over");
+    assert!(at[2].since(at[1]) >= Duration::from_millis(150), "without a pause");
+}
+
+#[test]
+fn a_cap_of_nothing_leaves_the_backoff_after_a_refusal() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.limiter.retry_after_cap = Duration::ZERO);
+    for _ in 0..3 {
+        upstream.answer(429);
+    }
+    assert_eq!(sidecar.ask(chat("a")).status(), 200);
+    let at: Vec<_> = upstream.received().iter().map(|request| request.at).collect();
+    assert!(at.windows(2).all(|pair| pair[1].since(pair[0]) >= Duration::from_millis(90)), "{at:?}");
 }
 
 #[test]
@@ -179,7 +220,7 @@ fn an_upstream_that_comes_up_between_two_attempts_answers() {
     sidecar.reload(|c| c.upstream.url = base(&upstream.url("/v1")));
     let answer = client.answer();
     assert_eq!(answer.status(), 200);
-    assert!(answer.head.number("x-sidecar-attempts") >= 2);
+    assert_eq!(answer.head.number("x-sidecar-attempts"), 1, "only what was sent counts");
 }
 
 #[test]
@@ -189,7 +230,13 @@ fn a_silent_upstream_is_a_504_and_is_left() {
     for request in [chat("silence"), models()] {
         let silence = upstream.hold();
         let began = now();
-        sidecar.ask(request).assert_error(504, "UpstreamTimeout");
+        let answer = sidecar.ask(request);
+        answer.assert_error(504, "UpstreamTimeout");
+        assert_eq!(
+            answer.head.field("x-should-retry").as_deref(),
+            Some("false"),
+            "it would be paid for again"
+        );
         assert!(now().since(began) >= Duration::from_millis(200));
         silence.await_hangup();
     }

@@ -231,7 +231,7 @@ fn after_an_early_200_every_other_answer_ends_with_one_error_frame_and_no_last_c
         (wire::json(202, &[], "{}"), "the upstream answered 202", 502),
         (wire::json(200, &[], "{}"), "the upstream answered 200 (application/json)", 502),
         (gzip.to_vec(), "the upstream answered 200 (text/event-stream)", 502),
-        (b"nonsense\r\n\r\n".to_vec(), "broke off", 502),
+        (b"nonsense\r\n\r\n".to_vec(), "is not HTTP", 502),
     ] {
         let upstream = Upstream::start();
         let sidecar = impatient_sidecar(&upstream);

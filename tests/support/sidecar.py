@@ -52,8 +52,9 @@ class Sidecar:
         self.port, self.metrics_port = int(found[1]), int(found[2])
         self.config.update(listen_port=self.port, metrics_port=self.metrics_port)
         self.base = f"http://127.0.0.1:{self.port}"
-        # Nobody reads the log; a full pipe would drop its lines.
-        self.reader = threading.Thread(target=self.process.stdout.read, daemon=True)
+        # A full pipe would drop lines of the log.
+        self.log = []
+        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stdout), daemon=True)
         self.reader.start()
 
     def stop(self):

@@ -30,6 +30,7 @@ pub fn log_record(record: &Record<'_>) {
         attempts = record.attempts,
         upstream_status = upstream_status(record.upstream_error),
         upstream_error = record.upstream_error.and_then(UpstreamError::class),
+        cause = record.cause,
         prompt_tokens = record.tokens.map(|tokens| tokens.prompt),
         completion_tokens = record.tokens.map(|tokens| tokens.completion),
         bytes_in = record.bytes_in,
