@@ -56,7 +56,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-pub use agents::Agent;
+pub use agents::{Agent, Class, Expected, Figures};
 pub use clients::Clients;
 pub use env::{CONFIG_VARIABLE, Environment};
 pub use front::Front;

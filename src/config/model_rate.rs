@@ -75,6 +75,12 @@ impl fmt::Display for RateWindow {
 pub struct ModelPattern(String);
 
 impl ModelPattern {
+    /// A pattern that is written in the program.
+    #[must_use]
+    pub fn new(pattern: &str) -> ModelPattern {
+        ModelPattern(pattern.to_ascii_lowercase())
+    }
+
     /// The pattern as it was written, in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {

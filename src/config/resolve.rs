@@ -64,13 +64,29 @@ fn read(base: Option<&Config>, input: &mut Input) -> Config {
 }
 
 /// Keys whose default another key chooses.
-fn follow(config: &mut Config, input: &Input) {
+fn follow(config: &mut Config, input: &mut Input) {
     let queue = &mut config.limiter.queue;
     if input.gives("fallback_enabled_passthrough") && !input.gives("queue_full_policy") {
         queue.full_policy = match queue.fallback_passthrough {
             true => QueueFullPolicy::Passthrough,
             false => QueueFullPolicy::Reject,
         };
+    }
+    for agent in &mut config.agents {
+        if let Err(class) = agent.follow(&config.classes) {
+            let problem = format!("has the agent {} of the class {class}, which is not defined", agent.name);
+            input.fault(
+                "agents",
+                problem,
+                "define it under classes, or use high-frequency, development or business",
+            );
+        }
+        let expected = agent.expected();
+        if expected.stagnation_critical < expected.stagnation_warning {
+            let problem =
+                format!("has the agent {} whose stagnation is critical before it is a warning", agent.name);
+            input.fault("agents", problem, "make stagnation_critical at least stagnation_warning");
+        }
     }
     let upstream = &mut config.upstream;
     if let Some(silence) = upstream.request_timeout.filter(|_| input.gives("request_timeout")) {

@@ -76,12 +76,32 @@ fn the_file_is_flat_and_the_configuration_a_tree() {
     assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/x/state")));
     assert_eq!(config.clients.tokens["b"].expose(), "secret-two");
     assert_eq!(config.clients.cors_origins, ["https://chat.example.org", "app://"]);
-    let agent = |name: &str, label: &str, secs| Agent {
-        name: name.into(),
-        label: label.into(),
-        heartbeat: Duration::from_secs(secs),
+    let agent = |name: &str, label: &str, secs| Agent::new(name, label, Duration::from_secs(secs));
+    let unsaid = Agent { figures: Figures::default(), ..agent("p", "p", 600) };
+    assert_eq!(config.agents, [unsaid, agent("q", "Q, the second", 900)]);
+}
+
+#[test]
+fn an_agent_says_what_differs_from_its_class() {
+    let config = config(
+        "classes: [{name: night, heartbeat_seconds: 1800, stagnation_warning: 600, max_rounds: 7}]\n\
+         agents:\n  - {name: a, class: night}\n  - {name: b, class: business, max_rounds: 5}\n  - {name: c}\n  \
+         - {name: d, class: development, stagnation_warning: 60}\n",
+    );
+    let expected = |agent: usize| {
+        let of = config.agents[agent].expected();
+        let times = [of.heartbeat, of.stagnation_warning, of.stagnation_critical].map(|time| time.as_secs());
+        (times, of.max_rounds)
     };
-    assert_eq!(config.agents, [agent("p", "p", 600), agent("q", "Q, the second", 900)]);
+    assert_eq!(expected(0), ([1800, 600, 1200], Some(7)));
+    assert_eq!(expected(1), ([900, 5400, 10_800], Some(5)));
+    assert_eq!(expected(2), ([600, 3600, 7200], None));
+    assert_eq!(expected(3), ([900, 60, 120], Some(100)), "the critical figure follows the warning's");
+    assert!(faults("agents: [{name: a, class: dayy}]")[0].contains("dayy"));
+    assert!(
+        faults("agents: [{name: a, stagnation_warning: 9, stagnation_critical: 3}]")[0].contains("critical")
+    );
+    assert!(faults("classes: [{name: a}, {name: a}]")[0].contains("twice"));
 }
 
 #[test]
@@ -222,7 +242,7 @@ fn a_variable_writes_a_list_of_maps_as_yaml_does_in_one_line() {
     let variable = |text| load_text("", &[("SIDECAR_AGENTS", text)]);
     let (config, _) = variable("[{name: a, heartbeat_seconds: 5}, {name: b}]").expect("valid");
     assert_eq!(config.agents.iter().map(|agent| agent.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(config.agents[0].heartbeat, Duration::from_secs(5));
+    assert_eq!(config.agents[0].expected().heartbeat, Duration::from_secs(5));
     for text in ["[{name: a}, {name: a}]", "[{name: a}", "{name: a}", "a, b"] {
         assert_eq!(variable(text).expect_err(text).len(), 1, "{text}");
     }

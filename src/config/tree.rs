@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::agents::{Agent, Agents};
+use super::agents::{Agent, Agents, Class, Classes};
 use super::clients::Clients;
 use super::front::Front;
 use super::keepalive::Keepalive;
@@ -40,6 +40,8 @@ pub struct Config {
     pub front: Front,
     /// Who may use the sidecar.
     pub clients: Clients,
+    /// What is expected of many agents at once.
+    pub classes: Vec<Class>,
     /// The agents with metrics of their own, by distinct name.
     pub agents: Vec<Agent>,
     /// What the admin pages ask for; without it they are open to local peers only.
@@ -70,6 +72,15 @@ impl Section for Config {
             keepalive: keys.section(|c| &c.keepalive),
             front: keys.section(|c| &c.front),
             clients: keys.section(|c| &c.clients),
+            classes: keys.key(&Row {
+                name: "classes",
+                variable: Own,
+                reload: Live,
+                kind: Classes,
+                default: Vec::new(),
+                of: |c| &c.classes,
+                text: "Classes of agents: a list of `name`, `heartbeat_seconds`, `stagnation_warning`, `stagnation_critical` (seconds) and `max_rounds`. Built in: `high-frequency` (600, 3600, 7200, 50), `development` (900, 7200, 14400, 100) and `business` (900, 5400, 10800, 30).",
+            }),
             agents: keys.key(&Row {
                 name: "agents",
                 variable: Own,
@@ -77,7 +88,7 @@ impl Section for Config {
                 kind: Agents,
                 default: Vec::new(),
                 of: |c| &c.agents,
-                text: "Agents with metrics of their own: a list of `name`, `label` (default: the name) and `heartbeat_seconds` (default: 600).",
+                text: "Agents with metrics of their own: a list of `name`, `label` (default: the name), `class` (one of `classes`) and what differs from the class: `heartbeat_seconds` (default: 600), `stagnation_warning` and `stagnation_critical` (3600, 7200) and `max_rounds` (none).",
             }),
             admin_token: keys.key(&Row {
                 name: "admin_token",

@@ -162,11 +162,7 @@ fn signals() -> io::Result<Receiver<()>> {
 
 fn configuration(upstream: BaseUrl, port: u16) -> Config {
     let defaults = Config::default();
-    let agent = |role: &cast::Role| config::Agent {
-        name: role.name.into(),
-        label: role.name.into(),
-        heartbeat: Duration::from_secs(600),
-    };
+    let agent = |role: &cast::Role| config::Agent::new(role.name, role.name, Duration::from_secs(600));
     Config {
         listen: Listen { port, metrics_port: 0, ..defaults.listen },
         upstream: Upstream { url: upstream, ..defaults.upstream },

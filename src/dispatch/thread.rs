@@ -11,7 +11,7 @@ use crate::downstream::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::gate::{Gate, Unfit};
 use crate::limiter::places::Places;
-use crate::limiter::snapshot::{RetreatState, Snapshot, WaitingJob};
+use crate::limiter::snapshot::{ClientSide, RetreatState, Snapshot, WaitingJob};
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::published::Published;
@@ -301,7 +301,10 @@ impl Limiter {
                     let _ = answer.send(());
                 }
                 Command::Waiting(most, answer) => {
-                    let jobs = self.gate.waiting(most, now, |job| job.facts.request_id.clone());
+                    let jobs = self.gate.waiting(most, now, |job| ClientSide {
+                        request_id: job.facts.request_id.clone(),
+                        early_since: job.link().early_since(),
+                    });
                     let _ = answer.send(jobs);
                 }
                 Command::CloseAt(moment) => self.closes_at = moment,

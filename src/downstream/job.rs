@@ -140,6 +140,7 @@ impl Job {
     /// A job for a complete request.
     #[must_use]
     pub fn new(facts: Facts, head: Head, body: Body, responder: Responder, journal: Arc<Journal>) -> Job {
+        journal.begin(&facts.client);
         Job {
             waiting_since: facts.arrived,
             facts,

@@ -49,6 +49,12 @@ impl Bucket {
         self.tokens = self.tokens.min(1.0);
     }
 
+    /// Whether it holds all that it can.
+    #[must_use]
+    pub fn is_full(&self, now: Moment) -> bool {
+        self.tokens_at(now) >= self.capacity - HAIR
+    }
+
     /// When the `nth` token from now (the next one is 1) is there.
     #[must_use]
     pub fn nth_at(&self, nth: f64, now: Moment) -> Moment {

@@ -1,22 +1,22 @@
 //! What the gate learns from what became of its tickets.
 //!
-//! - Each answer counts for its model; a refusal holds the model ([`hold`](super::hold)) and parks its jobs.
+//! - Each answer counts for its model; a refusal holds the model ([`hold`](super::hold)): its jobs keep their places and wait.
 //! - Plain 429s of two models with no success between them are the key's: all tickets pause.
 //! - Refusals that are not a model's own ([`models`](super::models)) and all successes are the retreat's samples.
 //! - An isolated refusal at the edge of a window that was not over its limit is uneven travel ([`window`](super::window)).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Candidate, Event, Report, Scope, Ticket, Verdict};
-use super::fairness::Key;
+use super::admission::{Event, Report, Scope, Ticket, Verdict};
+use super::fairness::Group;
 use super::flight::{Flight, Suspicion};
 use super::gate::Gate;
 use super::hold::Passage;
-use super::models::Name;
+use super::models::REST;
+use super::quota::Quota;
 use super::share::Sample;
 use super::snapshot::RetreatState;
-use super::store::{Place, Waiting};
+use super::store::Waiting;
 use crate::clock::Moment;
 
 /// A lesson about travel is taken back when the rate turns out to be the reason within this time.
@@ -35,23 +35,23 @@ impl<J> Gate<J> {
     pub fn report(&mut self, ticket: Ticket, report: Report, now: Moment) {
         self.advance(now);
         match report {
-            Report::Sent { at } => self.sent(ticket, at.min(now)),
+            Report::Sent { at } => self.sent(ticket, at.min(now), now),
             Report::Unsent => self.unsent(ticket, now),
             Report::Answered { sent_at, answered_at, verdict } => {
                 let sent_at = sent_at.min(now);
-                self.sent(ticket, sent_at);
+                self.sent(ticket, sent_at, now);
                 let Some(flight) = self.flights.get_mut(&ticket.id).filter(|flight| !flight.answered) else {
                     return;
                 };
                 flight.answered = true;
-                let model = flight.model.clone();
+                let group = flight.group;
                 let answer = Answer { sent_at, round_trip: answered_at.since(sent_at), now };
                 match verdict {
-                    Verdict::Success => self.succeeded(&model, &answer),
+                    Verdict::Success => self.succeeded(group, &answer),
                     Verdict::Refused { scope, retry_after } => {
-                        self.refused(&model, scope, retry_after, &answer);
+                        self.refused(group, scope, retry_after, &answer);
                     }
-                    Verdict::Ignored => self.probe_lost(&model, ticket.id, now),
+                    Verdict::Ignored => self.probe_lost(group, ticket.id, now),
                 }
             }
         }
@@ -66,66 +66,65 @@ impl<J> Gate<J> {
         self.pace.freed(full, now);
         if flight.sent_at.is_none() {
             // Nothing was reported: it may have been sent until just now.
-            self.quota.sent(ticket, now);
+            self.stamp(ticket, flight.group, now);
         }
-        if !flight.answered {
-            self.probe_lost(&flight.model, ticket.id, now);
+        self.landed(&flight.client);
+        if let Some(model) = self.models.get_mut(flight.group) {
+            model.quota.done();
+        }
+        if flight.answered {
+            self.look_at(flight.group, now);
+        } else {
+            self.probe_lost(flight.group, ticket.id, now);
         }
         self.note_low(now);
     }
 
     /// A ticket goes out.
-    pub(super) fn take_off(&mut self, ticket: Ticket, candidate: &Candidate, now: Moment) {
-        let model = candidate.model.clone();
+    pub(super) fn take_off(&mut self, ticket: Ticket, waiting: &Waiting<J>, now: Moment) {
         if self.key.passage(now) == Passage::Probe {
             self.key.probe(ticket.id, now);
         }
-        if let Some(known) = self.models.get_mut(&model)
-            && known.trying.take().is_some()
-        {
-            known.hold.probe(ticket.id, now);
-            self.models.find_wake();
+        let group = waiting.group;
+        if let Some(model) = self.models.get_mut(group) {
+            if model.hold.passage(now) == Passage::Probe {
+                model.hold.probe(ticket.id, now);
+            }
+            model.quota.take(ticket);
         }
-        self.flights.insert(ticket.id, Flight { model, sent_at: None, answered: false });
+        self.look_at(group, now);
+        let client = waiting.candidate.client.clone();
+        self.flights.insert(ticket.id, Flight { client, group, sent_at: None, answered: false });
     }
 
-    /// A job left: if it was to be its model's probe, or was parked, the model forgets it.
-    pub(super) fn forget_in_model(&mut self, key: Key, waiting: &Waiting<J>) {
-        let candidate = &waiting.candidate;
-        let Some(model) = self.models.get_mut(&candidate.model) else { return };
-        let was_parked = model.parked.remove(&waiting.order.serial).is_some();
-        let was_trying = model.trying == Some(key);
-        if was_trying {
-            model.trying = None;
-        }
-        if was_parked || was_trying {
-            self.models.find_wake();
+    /// A probe that was not refused for long enough was taken: its model is open again.
+    pub(super) fn end_probing(&mut self, group: Group, now: Moment) {
+        if self.models.get_mut(group).is_some_and(|model| model.hold.presume(now)) {
+            self.freed(group, now);
         }
     }
 
-    /// A model's hold is over: one job may be its probe, or, if it is open again, all may go.
-    pub(super) fn end_hold(&mut self, name: &Name, now: Moment) {
-        let Some(model) = self.models.get_mut(name) else { return };
-        if model.hold.presume(now) || model.passage(now) == Passage::Free {
-            self.free(name, now);
-        } else if model.passage(now) == Passage::Probe
-            && let Some((_, key)) = model.parked.pop_first()
-        {
-            self.line_up(key, now);
+    fn stamp(&mut self, ticket: Ticket, group: Group, at: Moment) {
+        if let Some(quota) = &mut self.quota {
+            quota.sent(ticket, at);
+        }
+        if let Some(model) = self.models.get_mut(group) {
+            model.quota.sent(ticket, at);
         }
     }
 
-    fn sent(&mut self, ticket: Ticket, at: Moment) {
+    fn sent(&mut self, ticket: Ticket, at: Moment, now: Moment) {
         let Some(flight) = self.flights.get_mut(&ticket.id).filter(|flight| flight.sent_at.is_none()) else {
             return;
         };
         flight.sent_at = Some(at);
-        self.quota.sent(ticket, at);
+        let group = flight.group;
+        self.stamp(ticket, group, at);
         self.key.probe_sent(ticket.id, at);
-        if let Some(model) = self.models.get_mut(&flight.model) {
+        if let Some(model) = self.models.get_mut(group) {
             model.hold.probe_sent(ticket.id, at);
-            self.models.find_wake();
         }
+        self.look_at(group, now);
     }
 
     fn unsent(&mut self, ticket: Ticket, now: Moment) {
@@ -134,27 +133,32 @@ impl<J> Gate<J> {
         };
         flight.sent_at = Some(now);
         flight.answered = true;
-        let model = flight.model.clone();
-        self.quota.give_back(ticket);
-        self.probe_lost(&model, ticket.id, now);
-    }
-
-    fn probe_lost(&mut self, model: &Name, ticket: u64, now: Moment) {
-        self.key.probe_lost(ticket, now);
-        if let Some(model) = self.models.get_mut(model) {
-            model.hold.probe_lost(ticket, now);
-            self.models.find_wake();
+        let group = flight.group;
+        if let Some(quota) = &mut self.quota {
+            quota.give_back(ticket);
         }
+        if let Some(model) = self.models.get_mut(group) {
+            model.quota.give_back(ticket);
+        }
+        self.probe_lost(group, ticket.id, now);
     }
 
-    fn succeeded(&mut self, name: &Name, answer: &Answer) {
+    fn probe_lost(&mut self, group: Group, ticket: u64, now: Moment) {
+        self.key.probe_lost(ticket, now);
+        if let Some(model) = self.models.get_mut(group) {
+            model.hold.probe_lost(ticket, now);
+        }
+        self.look_at(group, now);
+    }
+
+    fn succeeded(&mut self, group: Group, answer: &Answer) {
         let now = answer.now;
-        let freed = self.models.get_or_insert(name, now).is_some_and(|model| {
+        let freed = self.models.get_mut(group).is_some_and(|model| {
             model.count(false, now);
             model.hold.succeeded(answer.sent_at)
         });
         if freed {
-            self.free(name, now);
+            self.freed(group, now);
         }
         self.key.succeeded(answer.sent_at);
         if self.suspicion.as_ref().is_some_and(|suspicion| answer.sent_at > suspicion.sent_at) {
@@ -162,34 +166,39 @@ impl<J> Gate<J> {
         }
         if let Some((_, round_trip)) = self.lesson.pending.filter(|&(heard, _)| answer.sent_at >= heard) {
             self.lesson.pending = None;
-            self.lesson.learned = Some((now, self.quota.window().travel()));
-            self.quota.window_mut().learn_travel(round_trip, now);
+            if let Some(quota) = &mut self.quota {
+                self.lesson.learned = Some((now, quota.window().travel()));
+                quota.window_mut().learn_travel(round_trip, now);
+            }
         }
         self.sample(false, answer);
     }
 
-    fn refused(&mut self, name: &Name, scope: Scope, retry_after: Option<Duration>, answer: &Answer) {
+    fn refused(&mut self, group: Group, scope: Scope, retry_after: Option<Duration>, answer: &Answer) {
         let (now, cap) = (answer.now, self.settings.retry_after_cap);
         let mut first_in_row = true;
-        let mut until = None;
-        if let Some(model) = self.models.get_or_insert(name, now) {
+        if group != REST
+            && let Some(model) = self.models.get_mut(group)
+        {
             model.count(true, now);
-            until = model.hold.refused(answer.sent_at, retry_after, cap, now);
+            let until = model.hold.refused(answer.sent_at, retry_after, cap, now);
             first_in_row = model.hold.refusals() <= 1;
+            if let Some(until) = until {
+                let model = model.name.clone();
+                self.tell(Event::Held { model, until });
+                self.look_at(group, now);
+            }
         }
-        if let Some(until) = until {
-            self.park(name, now);
-            self.tell(Event::Held { model: name.clone(), until });
-        }
-        if scope == Scope::Model {
+        // Where each model has a quota of its own, no refusal says anything about the others.
+        if scope == Scope::Model || self.quota.is_none() {
             return;
         }
-        let two_models = self.suspicion.as_ref().is_some_and(|suspicion| suspicion.model != *name);
+        let two_models = self.suspicion.as_ref().is_some_and(|suspicion| suspicion.group != group);
         if two_models && let Some(until) = self.key.refused(answer.sent_at, retry_after, cap, now) {
             self.tell(Event::KeyPaused { until });
         }
-        self.suspicion = Some(Suspicion { model: name.clone(), sent_at: answer.sent_at });
-        if self.models.refusals_are_its_own(name, now) {
+        self.suspicion = Some(Suspicion { group, sent_at: answer.sent_at });
+        if self.models.refusals_are_its_own(group, now) {
             return;
         }
         self.suspect_travel(first_in_row && !two_models, answer);
@@ -198,8 +207,8 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
-        let full =
-            self.quota.window().used(answer.now) as f64 >= f64::from(self.quota.window().limit()) * EDGE;
+        let Some(window) = self.quota.as_ref().map(Quota::window) else { return };
+        let full = window.used(answer.now) as f64 >= f64::from(window.limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {
@@ -210,7 +219,8 @@ impl<J> Gate<J> {
     /// One answer that tells something about the key.
     fn sample(&mut self, refused: bool, answer: &Answer) {
         let now = answer.now;
-        let sent = u32::try_from(self.quota.window().used(now)).unwrap_or(u32::MAX);
+        let Some(quota) = &mut self.quota else { return };
+        let sent = u32::try_from(quota.window().used(now)).unwrap_or(u32::MAX);
         let granted =
             sent.saturating_sub(self.retreat.refused_within(self.settings.window, now) + u32::from(refused));
         let was = self.retreat.state();
@@ -220,49 +230,21 @@ impl<J> Gate<J> {
             if let Some((at, before)) = self.lesson.learned.take()
                 && now.since(at) < LESSON_ON_TRIAL
             {
-                self.quota.window_mut().restore_travel(before);
+                quota.window_mut().restore_travel(before);
             }
         }
         self.changed(change, now);
     }
 
-    /// Moves the model's jobs from the lanes behind its hold.
-    fn park(&mut self, name: &Name, now: Moment) {
-        let of_model =
-            |waiting: &Waiting<J>| waiting.place == Place::Lane && same(&waiting.candidate.model, name);
-        let keys: Vec<_> = self.store.iter().filter(|(_, w)| of_model(w)).map(|(key, _)| key).collect();
-        if let Some(model) = self.models.get_mut(name) {
-            model.trying = None;
+    /// A model's hold is over: its jobs go on, one by one for a while.
+    fn freed(&mut self, group: Group, now: Moment) {
+        let rate = self.easing_rate();
+        let Some(model) = self.models.get_mut(group) else { return };
+        if model.waiting > 0 {
+            model.quota.ease(rate, now);
         }
-        for key in keys {
-            let Some(waiting) = self.store.get(key) else { continue };
-            self.lanes.remove(waiting.candidate.priority, &waiting.candidate.client, waiting.order);
-            self.line_up(key, now);
-        }
-        self.models.find_wake();
-    }
-
-    /// Moves the jobs that are parked behind a model's hold into the lanes, in the order of their arrival.
-    fn free(&mut self, name: &Name, now: Moment) {
-        let Some(model) = self.models.get_mut(name) else { return };
-        let mut parked: Vec<_> = std::mem::take(&mut model.parked).into_values().collect();
-        parked.sort_unstable_by_key(|&key| self.store.get(key).map(|waiting| waiting.order));
-        // They waited for the model: what the bucket gained meanwhile is no licence for a burst at it.
-        if !parked.is_empty() {
-            self.quota.forfeit_burst(now);
-        }
-        for key in parked {
-            self.line_up(key, now);
-        }
-        self.models.find_wake();
-        self.tell(Event::Freed { model: name.clone() });
-    }
-}
-
-fn same(a: &Name, b: &Name) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
-        (None, None) => true,
-        _ => false,
+        let model = model.name.clone();
+        self.tell(Event::Freed { model });
+        self.look_at(group, now);
     }
 }

@@ -1,14 +1,16 @@
 //! What the gate remembers of the tickets that are out and of the refusals that they met.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::models::Name;
+use super::fairness::Group;
 use crate::clock::Moment;
 
 /// A ticket that is out.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
-    pub(super) model: Name,
+    pub(super) client: Arc<str>,
+    pub(super) group: Group,
     pub(super) sent_at: Option<Moment>,
     pub(super) answered: bool,
 }
@@ -16,7 +18,7 @@ pub(super) struct Flight {
 /// The last plain refusal since which nothing succeeded.
 #[derive(Clone, Debug)]
 pub(super) struct Suspicion {
-    pub(super) model: Name,
+    pub(super) group: Group,
     pub(super) sent_at: Moment,
 }
 

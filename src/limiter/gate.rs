@@ -6,14 +6,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::{Candidate, Event, Next, Offered, Refused, Ticket};
 use super::estimate::{Forecast, Pace};
-use super::fairness::{Key, Order};
+use super::fairness::{Group, Key, Order};
 use super::flight::{Flight, Lesson, Suspicion};
 use super::hold::{Hold, Passage};
-use super::lanes::{Lanes, Stand};
+use super::lanes::{Lanes, Stand, Standing};
+use super::model_quota::Rules;
 use super::models::Models;
 use super::quota::Quota;
 use super::rate::Rpm;
@@ -21,11 +23,19 @@ use super::reserve::Reserve;
 use super::retreat::{Change, Retreat};
 use super::store::{Place, Store, Waiting};
 use crate::clock::Moment;
-use crate::config::limiter::{QueueFullPolicy, Settings};
+use crate::config::limiter::{QueueFullPolicy, RateScope, Settings};
 use crate::priority::Priority;
 
 /// How many events are kept for the shell.
 const EVENTS: usize = 64;
+
+/// More requests on their way than this cost a client no more turns.
+const MOST_TURNS: u32 = 20;
+
+/// After a hold a model's requests go at this part of the key's rate.
+const EASING: f64 = 1.0;
+/// After a hold, where the key has no rate: one request a second.
+const EASING_WITHOUT_RATE: Rpm = Rpm::new(60.0);
 
 /// Decides which request goes upstream next, and when. Generic over what waits.
 #[derive(Clone, Debug)]
@@ -35,9 +45,12 @@ pub struct Gate<J> {
     pub(super) lanes: Lanes,
     pub(super) models: Models,
     pub(super) key: Hold,
-    pub(super) quota: Quota,
+    /// The key's own quota; `None` where each model has one of its own, and where there is no rate.
+    pub(super) quota: Option<Quota>,
     pub(super) retreat: Retreat,
     pub(super) flights: HashMap<u64, Flight>,
+    /// How many requests of each client are on their way.
+    in_flight_of: HashMap<Arc<str>, u32>,
     pub(super) suspicion: Option<Suspicion>,
     pub(super) lesson: Lesson,
     pub(super) forecast: Forecast,
@@ -95,17 +108,12 @@ impl<J> Gate<J> {
         Gate {
             store: Store::new(),
             lanes: Lanes::new(settings.queue.aging),
-            models: Models::default(),
+            models: Models::new(Rules::new(&settings), now),
             key: Hold::default(),
-            quota: Quota::new(
-                settings.window,
-                base,
-                settings.bucket_capacity,
-                Reserve::new(settings.urgent_reserve),
-                now,
-            ),
+            quota: quota_of(&settings, base, now),
             retreat: Retreat::new(settings.retreat.clone(), settings.adaptive, base, now),
             flights: HashMap::new(),
+            in_flight_of: HashMap::new(),
             suspicion: None,
             lesson: Lesson::default(),
             forecast: Forecast::new(),
@@ -152,7 +160,9 @@ impl<J> Gate<J> {
         let promise = Some(self.forecast.promise(outlook.position));
         let order = self.order(candidate.arrived);
         self.totals.enqueued += 1;
-        let key = self.store.insert(Waiting { candidate, job, order, stand, place: Place::Lane, promise });
+        let group = self.models.group_of(&candidate.model, now);
+        let key =
+            self.store.insert(Waiting { candidate, job, order, group, stand, place: Place::Lane, promise });
         self.line_up(key, now);
         self.note_low(now);
         if let Some(gone) = displaced {
@@ -179,11 +189,11 @@ impl<J> Gate<J> {
         let may_send = self.has_slot() && !matches!(self.key.passage(now), Passage::Wait(_));
         let least_urgent = if !may_send {
             None
-        } else if self.quota.free_at(Priority::Low, now) <= now {
+        } else if self.key_free_at(Priority::Low, now) <= now {
             Some(Priority::Low)
         } else {
             self.retreat.filled_by(!self.lanes.is_empty());
-            (self.quota.free_at(Priority::Urgent, now) <= now).then_some(Priority::Urgent)
+            (self.key_free_at(Priority::Urgent, now) <= now).then_some(Priority::Urgent)
         };
         if let Some(least_urgent) = least_urgent
             && let Some(pick) = self.lanes.pick(least_urgent, now)
@@ -193,8 +203,8 @@ impl<J> Gate<J> {
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
         }
-        if may_send {
-            self.quota.waited_for(!self.lanes.is_empty(), now);
+        if may_send && let Some(quota) = &mut self.quota {
+            quota.waited_for(!self.lanes.is_empty(), now);
         }
         // A LOW job may have risen, and is not shed any more.
         self.note_low(now);
@@ -209,23 +219,23 @@ impl<J> Gate<J> {
             self.store.first_deadline().map(|(at, _)| at),
             self.store.first_delayed().map(|(at, _)| at),
             low,
-            self.models.wake(),
+            self.models.wake().map(|(at, _)| at),
             self.retreat.control_at(),
             self.ticket_at(now),
         ];
         moments.into_iter().flatten().min().map(|at| at.max(now))
     }
 
-    /// A request that was refused, or that could not be sent, comes back to the head of its priority, with its first
-    /// time of arrival; not to be sent before `not_before`.
+    /// A request that was refused, or that could not be sent, comes back with its first time of arrival: to the head of its
+    /// client's jobs, and of its priority if it is its client's turn; not to be sent before `not_before`.
     ///
     /// It never finds the queue full: what is on its way is bounded by `max_in_flight`.
     pub fn give_back(&mut self, candidate: Candidate, job: J, now: Moment, not_before: Option<Moment>) {
         self.advance(now);
         let order = self.order(candidate.arrived);
-        let stand = Stand::Returned;
-        let key =
-            self.store.insert(Waiting { candidate, job, order, stand, place: Place::Lane, promise: None });
+        let group = self.models.group_of(&candidate.model, now);
+        let (stand, place, promise) = (Stand::Queued, Place::Lane, None);
+        let key = self.store.insert(Waiting { candidate, job, order, group, stand, place, promise });
         match not_before.filter(|&at| at > now) {
             Some(at) => self.store.set_place(key, Place::Delayed(at)),
             None => self.line_up(key, now),
@@ -253,10 +263,18 @@ impl<J> Gate<J> {
         self.advance(now);
         let base = Rpm::from(settings.rate_rpm);
         self.retreat.reconfigure(&settings.retreat, settings.adaptive, base, now);
-        self.quota.reconfigure(settings.bucket_capacity, Reserve::new(settings.urgent_reserve), now);
         self.lanes.set_aging(settings.queue.aging);
-        self.settings = Settings { window: self.settings.window, ..settings };
+        let settings = Settings { window: self.settings.window, ..settings };
+        let before = self.quota.take();
+        self.quota = quota_of(&settings, base, now);
+        if let (Some(quota), Some(mut before)) = (&mut self.quota, before) {
+            before.reconfigure(settings.bucket_capacity, Reserve::new(settings.urgent_reserve), now);
+            *quota = before;
+        }
+        self.models.set_rules(Rules::new(&settings), now);
+        self.settings = settings;
         self.follow_rate(now);
+        self.look_at_all(now);
         self.settle(now);
         Ok(())
     }
@@ -268,16 +286,14 @@ impl<J> Gate<J> {
         self.changed(change, now);
         self.key = Hold::default();
         self.suspicion = None;
-        for key in self.models.clear() {
-            self.line_up(key, now);
-        }
+        self.models.forget_refusals();
+        self.look_at_all(now);
         self.settle(now);
     }
 
     /// All waiting jobs, for a shutdown, in no particular order.
     pub fn drain_all(&mut self) -> Vec<(Candidate, J)> {
         self.lanes = Lanes::new(self.settings.queue.aging);
-        self.models.clear();
         self.low_next = None;
         self.store.drain()
     }
@@ -286,14 +302,16 @@ impl<J> Gate<J> {
     ///
     /// Ages and not moments, because a [`Moment`] cannot lie before the start of the process.
     pub fn restore_window(&mut self, sent: impl IntoIterator<Item = (Duration, u32)>, now: Moment) {
-        self.quota.window_mut().restore(sent, now);
+        if let Some(quota) = &mut self.quota {
+            quota.window_mut().restore(sent, now);
+        }
     }
 
     /// How long ago how many requests were sent within the window, oldest first, for a state file; tickets that are
     /// granted and not yet sent stand with the age of their grant.
     #[must_use]
     pub fn window_ages(&self, now: Moment) -> Vec<(Duration, u32)> {
-        self.quota.window().ages(now)
+        self.quota.as_ref().map_or_else(Vec::new, |quota| quota.window().ages(now))
     }
 
     /// What the log and the metrics should hear of, since the last call; beyond 64 the oldest are dropped.
@@ -321,7 +339,9 @@ impl<J> Gate<J> {
 
     /// Does what time alone brings: steps of the rate, ends of holds and delays.
     pub(super) fn advance(&mut self, now: Moment) {
-        self.quota.advance(now);
+        if let Some(quota) = &mut self.quota {
+            quota.advance(now);
+        }
         let change = self.retreat.control(now);
         self.changed(change, now);
         let mut moved = self.key.presume(now);
@@ -329,11 +349,9 @@ impl<J> Gate<J> {
             self.line_up(key, now);
             moved = true;
         }
-        if self.models.wake().is_some_and(|wake| wake <= now) {
-            for name in self.models.due(now) {
-                self.end_hold(&name, now);
-            }
-            self.models.find_wake();
+        while let Some((_, group)) = self.models.wake().filter(|&(at, _)| at <= now) {
+            self.end_probing(group, now);
+            self.look_at(group, now);
             moved = true;
         }
         if moved {
@@ -341,38 +359,75 @@ impl<J> Gate<J> {
         }
     }
 
-    /// Puts a waiting job where it belongs: into its lane, or behind its model's hold.
+    /// Puts a waiting job into its lane.
     pub(super) fn line_up(&mut self, key: Key, now: Moment) {
         let Some(waiting) = self.store.get(key) else { return };
-        let (candidate, order, stand) = (&waiting.candidate, waiting.order, waiting.stand);
-        if let Some(model) = self.models.get_mut(&candidate.model) {
-            match model.passage(now) {
-                Passage::Free => {}
-                Passage::Probe => model.trying = Some(key),
-                Passage::Wait(_) => {
-                    let first = model.parked.is_empty();
-                    model.parked.insert(order.serial, key);
-                    self.store.set_place(key, Place::Parked);
-                    if first {
-                        self.models.find_wake();
-                    }
-                    return;
-                }
-            }
-        }
-        self.lanes.insert(candidate.priority, &candidate.client, order, key, stand);
+        let (group, stand) = (waiting.group, waiting.stand);
+        let since = self.turn_since(&waiting.candidate.client, waiting.order.arrived);
+        self.lanes.insert(standing(waiting), key, stand, since);
         self.store.set_place(key, Place::Lane);
+        if let Some(model) = self.models.get_mut(group) {
+            model.waiting += 1;
+        }
+        self.look_at(group, now);
     }
 
     /// Takes a job out that gets no ticket.
     pub(super) fn take_out(&mut self, key: Key) -> Option<Waiting<J>> {
         let waiting = self.store.remove(key)?;
-        let candidate = &waiting.candidate;
         if waiting.place == Place::Lane {
-            self.lanes.remove(candidate.priority, &candidate.client, waiting.order);
+            self.lanes.remove(standing(&waiting));
+            self.left_lane(waiting.group);
         }
-        self.forget_in_model(key, &waiting);
         Some(waiting)
+    }
+
+    fn left_lane(&mut self, group: Group) {
+        if let Some(model) = self.models.get_mut(group) {
+            model.waiting -= 1;
+        }
+    }
+
+    /// Opens or closes a model's group as its hold and its quota are now.
+    pub(super) fn look_at(&mut self, group: Group, now: Moment) {
+        if let Some(access) = self.models.look(group, self.easing_rate(), now) {
+            self.lanes.set_access(group, access);
+        }
+    }
+
+    fn look_at_all(&mut self, now: Moment) {
+        let groups: Vec<Group> = self.models.iter().map(|(group, _)| group).collect();
+        for group in groups {
+            self.look_at(group, now);
+        }
+    }
+
+    /// Since when a client waits for its turn that has something to send since then: each request that it has on its way
+    /// already counts as a turn, as long as an interval of the rate.
+    pub(super) fn turn_since(&self, client: &Arc<str>, since: Moment) -> Moment {
+        match self.in_flight_of.get(client) {
+            Some(&in_flight) => since + self.interval() * in_flight.min(MOST_TURNS),
+            None => since,
+        }
+    }
+
+    /// How far apart tickets are on average.
+    pub(super) fn interval(&self) -> Duration {
+        if self.settings.rate_rpm > 0 {
+            self.retreat.effective().time_for(1.0)
+        } else {
+            self.pace.time_for(1)
+        }
+    }
+
+    /// How fast a model's requests go after a hold.
+    pub(super) fn easing_rate(&self) -> Rpm {
+        if self.settings.rate_rpm > 0 { self.retreat.effective() * EASING } else { EASING_WITHOUT_RATE }
+    }
+
+    /// When the key's quota lets a request of this priority go.
+    fn key_free_at(&self, priority: Priority, now: Moment) -> Moment {
+        self.quota.as_ref().map_or(now, |quota| quota.free_at(priority, now))
     }
 
     /// What follows when jobs left or moved: the overflow moves up, another LOW job may be next in line.
@@ -383,8 +438,9 @@ impl<J> Gate<J> {
             if !self.store.has_room(candidate.bytes, &self.settings.queue) {
                 break;
             }
-            self.lanes.remove(candidate.priority, &candidate.client, waiting.order);
-            self.lanes.insert(candidate.priority, &candidate.client, waiting.order, key, Stand::Queued);
+            let since = self.turn_since(&candidate.client, waiting.order.arrived);
+            self.lanes.remove(standing(waiting));
+            self.lanes.insert(standing(waiting), key, Stand::Queued, since);
             self.store.admit(key);
         }
         self.note_low(now);
@@ -393,7 +449,7 @@ impl<J> Gate<J> {
     /// Takes a change of the rate over and tells of it.
     pub(super) fn changed(&mut self, change: Option<Change>, now: Moment) {
         let Some(change) = change else { return };
-        self.totals.retreats += u64::from(change.effective < self.quota.bucket().rate());
+        self.totals.retreats += u64::from(change.lowered);
         self.totals.floors += u64::from(change.floor);
         self.follow_rate(now);
         let (effective_rpm, share) = (change.effective.per_minute(), change.share);
@@ -412,7 +468,9 @@ impl<J> Gate<J> {
 
     fn follow_rate(&mut self, now: Moment) {
         let effective = self.retreat.effective();
-        self.quota.set_rate(effective, now);
+        if let Some(quota) = &mut self.quota {
+            quota.set_rate(effective, now);
+        }
     }
 
     /// The job that must go without a ticket: its time is up, or it is LOW and no ticket came for too long.
@@ -428,7 +486,9 @@ impl<J> Gate<J> {
     /// Takes the picked job out with its ticket.
     fn serve(&mut self, key: Key, now: Moment) -> Option<Waiting<J>> {
         let waiting = self.store.remove(key)?;
-        self.lanes.serve(waiting.candidate.priority, &waiting.candidate.client, waiting.order, now);
+        let since = self.turn_since(&waiting.candidate.client, now);
+        self.lanes.serve(standing(&waiting), since);
+        self.left_lane(waiting.group);
         Some(waiting)
     }
 
@@ -436,12 +496,15 @@ impl<J> Gate<J> {
         self.tickets += 1;
         let ticket = Ticket { id: self.tickets, granted_at: now };
         let candidate = &waiting.candidate;
-        if waiting.stand != Stand::Returned {
+        if waiting.promise.is_some() {
             self.totals.dequeued += 1;
         }
         self.forecast.granted(candidate.priority, waiting.promise);
-        self.quota.take(ticket);
-        self.take_off(ticket, candidate, now);
+        if let Some(quota) = &mut self.quota {
+            quota.take(ticket);
+        }
+        *self.in_flight_of.entry(candidate.client.clone()).or_default() += 1;
+        self.take_off(ticket, waiting, now);
         ticket
     }
 
@@ -461,7 +524,17 @@ impl<J> Gate<J> {
             Passage::Free | Passage::Probe => now,
         };
         let first_of = |urgent: bool| if urgent { Priority::Urgent } else { Priority::Low };
-        Some(self.quota.free_at(first_of(self.lanes.has_urgent()), now).max(key))
+        Some(self.key_free_at(first_of(self.lanes.has_urgent()), now).max(key))
+    }
+
+    /// A request of this client is over.
+    pub(super) fn landed(&mut self, client: &Arc<str>) {
+        if let Some(in_flight) = self.in_flight_of.get_mut(client) {
+            *in_flight -= 1;
+            if *in_flight == 0 {
+                self.in_flight_of.remove(client);
+            }
+        }
     }
 
     pub(super) fn has_slot(&self) -> bool {
@@ -476,10 +549,9 @@ impl<J> Gate<J> {
     /// Whether tickets come so slowly that background work is to be shed: because of a pause, for want of a slot, or since even
     /// evenly spread they are further apart than LOW waits. Not because a burst has just used the window.
     fn is_slow(&self, now: Moment) -> bool {
-        let interval = self.retreat.effective().time_for(1.0);
         !self.has_slot()
             || matches!(self.key.passage(now), Passage::Wait(_))
-            || interval > self.settings.queue.low_priority_timeout
+            || self.interval() > self.settings.queue.low_priority_timeout
     }
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
@@ -497,6 +569,19 @@ impl<J> Gate<J> {
             (None, _) => None,
         };
     }
+}
+
+/// The key's own quota, where it has one.
+fn quota_of(settings: &Settings, rate: Rpm, now: Moment) -> Option<Quota> {
+    let has_one = settings.rate_scope == RateScope::Key && settings.rate_rpm > 0;
+    let reserve = Reserve::new(settings.urgent_reserve);
+    has_one.then(|| Quota::new(settings.window, rate, settings.bucket_capacity, reserve, now))
+}
+
+pub(super) fn standing<J>(waiting: &Waiting<J>) -> Standing<'_> {
+    let candidate = &waiting.candidate;
+    let (priority, client) = (candidate.priority, &candidate.client);
+    Standing { priority, client, group: waiting.group, order: waiting.order }
 }
 
 #[cfg(test)]

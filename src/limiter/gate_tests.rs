@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::clock::duration_from_secs_f64;
-use crate::config::limiter::QueueSettings;
+use crate::config::limiter::{ModelPattern, ModelRate, QueueSettings, RateWindow};
 use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
+use crate::limiter::snapshot::ClientSide;
 use crate::limiter::snapshot::RetreatState;
 use crate::priority::Priority;
 use proptest::prelude::*;
@@ -427,6 +428,79 @@ fn a_client_that_gave_up_and_asks_again_has_the_place_that_it_had() {
     assert_eq!(served, [id, others[0]]);
 }
 
+fn model_rate(pattern: &str, windows: &[(u32, u64)], in_flight: Option<u32>) -> ModelRate {
+    let windows =
+        windows.iter().map(|&(requests, secs)| RateWindow { span: Duration::from_secs(secs), requests });
+    ModelRate { pattern: ModelPattern::new(pattern), windows: windows.collect(), in_flight }
+}
+
+#[test]
+fn a_model_that_waits_for_its_window_holds_back_itself_only() {
+    let model_rates = vec![model_rate("slow*", &[(4, 60)], None)];
+    let mut story = Story::new(Settings { model_rates, urgent_reserve: 0, ..Settings::default() });
+    let slow: Vec<_> = (0..6).map(|_| story.queue(Priority::Normal, "a", "slow-one")).collect();
+    let good: Vec<_> = (0..6).map(|_| story.queue(Priority::Low, "a", "good")).collect();
+    assert_eq!(story.released(), [&slow[..4], &good[..]].concat());
+    let later = story.candidate(Priority::Normal, "b", "slow-one");
+    let outlook = story.gate.outlook(&later, false, story.now);
+    assert!((outlook.eta.as_secs_f64() - 60.2).abs() < 0.1, "{outlook:?}");
+    assert_eq!(story.pass(61.0).iter().map(|(job, _)| *job).collect::<Vec<_>>(), slow[4..]);
+}
+
+#[test]
+fn each_model_has_the_rate_where_it_is_the_models() {
+    let settings =
+        Settings { rate_scope: RateScope::Model, rate_rpm: 4, urgent_reserve: 0, ..Settings::default() };
+    let mut story = Story::new(settings);
+    for model in ["a", "b", "c"] {
+        for _ in 0..5 {
+            story.queue(Priority::Normal, "a", model);
+        }
+    }
+    assert_eq!(story.released().len(), 12);
+    let first = story.queue(Priority::Normal, "b", "d");
+    assert_eq!(story.released(), [first]);
+    story.answer(first, PLAIN);
+    let snapshot = story.gate.snapshot(story.now);
+    assert_eq!((snapshot.key_paused_until, snapshot.retreat.state), (None, RetreatState::Normal));
+}
+
+#[test]
+fn without_a_rate_only_what_is_on_its_way_counts() {
+    let model_rates = vec![model_rate("*", &[], Some(3))];
+    let settings = Settings { rate_rpm: 0, max_in_flight: 5, model_rates, ..Settings::default() };
+    let mut story = Story::new(settings);
+    let jobs: Vec<_> = (0..200).map(|_| story.queue(Priority::Normal, "a", "m")).collect();
+    let other: Vec<_> = (0..3).map(|_| story.queue(Priority::Low, "b", "n")).collect();
+    assert_eq!(story.released(), [&jobs[..3], &other[..2]].concat());
+    story.pass(0.1);
+    story.answer(jobs[0], Verdict::Success);
+    assert_eq!(story.released(), jobs[3..4]);
+    story.answer(jobs[1], Verdict::Success);
+    assert_eq!(story.released(), jobs[4..5]);
+}
+
+#[test]
+fn a_hog_whose_requests_all_come_back_lets_a_polite_client_wait_two_turns_at_most() {
+    let mut story = Story::new(Settings { rate_rpm: 120, bucket_capacity: 1, ..Settings::default() });
+    let hog: Vec<_> = (0..30).map(|_| story.queue(Priority::Normal, "hog", "bad")).collect();
+    assert_eq!(story.pass(15.0).len(), hog.len());
+    for job in hog {
+        story.answer(job, OWN);
+    }
+    for _ in 0..300 {
+        story.queue(Priority::Normal, "hog", "good");
+    }
+    story.pass(0.1);
+    let polite = story.queue(Priority::Normal, "polite", "bad");
+    let good = story.queue(Priority::Normal, "polite", "good");
+    let served: Vec<_> = story.pass(20.0).into_iter().map(|(job, _)| job).collect();
+    let turn_of = |job| served.iter().position(|&served| served == job);
+    assert!(turn_of(good).is_some_and(|turn| turn <= 1), "{served:?}");
+    let probes: Vec<_> = served.iter().filter(|&&job| job <= 30 || job == polite).collect();
+    assert!(probes.iter().take(2).any(|&&job| job == polite), "{probes:?}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Offer { priority: usize, client: u8, model: u8, wait: u64, bytes: usize },
@@ -532,7 +606,7 @@ proptest! {
             }
             let snapshot = story.gate.snapshot(story.now);
             prop_assert_eq!(snapshot.queue.depth_by_priority.iter().sum::<usize>(), alive.len());
-            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now, u64::to_string).len(), alive.len());
+            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now, |_| ClientSide::default()).len(), alive.len());
             prop_assert_eq!(snapshot.in_flight, story.out.len());
             prop_assert!(snapshot.in_flight <= 8);
         }
@@ -547,5 +621,68 @@ proptest! {
             for (job, _) in std::mem::take(&mut story.expired) { alive.remove(&job); }
         }
         prop_assert!(alive.is_empty(), "{alive:?} never left");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn each_models_windows_hold_and_nothing_waits_for_longer_than_they_need(
+        windows in prop::collection::vec((1u32..6, 2u64..90), 3), in_flight in 1u32..5, by_model in any::<bool>(),
+        reserve in 0u32..3,
+        arrivals in prop::collection::vec((0u64..9_000, 0usize..4, 0usize..4, 0u8..4), 1..80),
+    ) {
+        // Three models with a window of their own, the third with a second one and a bound on what is on its way, one without.
+        let mut model_rates: Vec<ModelRate> = (0..3)
+            .map(|model| model_rate(&format!("m{model}"), &[windows[model]], None))
+            .collect();
+        model_rates[2].windows.push(RateWindow { span: Duration::from_secs(300), requests: 30 });
+        model_rates[2].in_flight = Some(in_flight);
+        let rate_scope = if by_model { RateScope::Model } else { RateScope::Key };
+        let settings = Settings { model_rates: model_rates.clone(), rate_scope, urgent_reserve: reserve, ..Settings::default() };
+        let mut story = Story::new(settings);
+        let mut model_of = HashMap::new();
+        let mut sent: Vec<(usize, Moment)> = Vec::new();
+        let mut step = |story: &mut Story, secs: f64, model_of: &HashMap<u64, usize>| {
+            for (job, when) in story.pass(secs) {
+                sent.push((model_of[&job], at(when)));
+                let out = story.out.keys().filter(|job| model_of[job] == 2).count();
+                assert!(out <= in_flight as usize, "{out} on their way");
+                if job % 3 > 0 { story.answer(job, Verdict::Success); }
+            }
+        };
+        for (gap, model, priority, client) in arrivals {
+            step(&mut story, gap as f64 / 1000.0, &model_of);
+            let mut candidate = story.candidate(Priority::ALL[priority], &format!("c{client}"), &format!("m{model}"));
+            candidate.deadline = Moment::NEVER;
+            let id = candidate.id;
+            model_of.insert(id, model);
+            prop_assert!(matches!(story.gate.offer(candidate, id, story.now), Offered::Queued));
+        }
+        // The slowest model needs a window's length for each round, and a reserve or an even spread at most doubles it.
+        let rounds = |model: usize| {
+            let (requests, secs) = windows[model];
+            model_of.values().filter(|&&of| of == model).count() as f64 / f64::from(requests) * (secs as f64 + 0.2)
+        };
+        let longest = (0..3).map(rounds).fold(0.0, f64::max) * 2.0 + 1300.0;
+        let mut waited = 0.0;
+        while story.gate.depth() > 0 && waited < longest {
+            step(&mut story, 10.0, &model_of);
+            waited += 10.0;
+            let mut out: Vec<_> = story.out.keys().copied().collect();
+            out.sort_unstable();
+            for job in out { story.answer(job, Verdict::Success); }
+            story.expired.clear();
+        }
+        prop_assert_eq!(story.gate.depth(), 0, "after {} s, {} allowed", waited, longest);
+        for (model, rate) in model_rates.iter().enumerate() {
+            let times: Vec<Moment> = sent.iter().filter(|(of, _)| *of == model).map(|(_, when)| *when).collect();
+            for window in &rate.windows {
+                for &first in &times {
+                    let within = times.iter().filter(|&&when| when >= first && when < first + window.span).count();
+                    prop_assert!(within <= window.requests as usize, "{within} in {window}");
+                }
+            }
+        }
     }
 }

@@ -12,13 +12,17 @@
 //! wait, one ticket goes to the best of the others. So with any load above it, the lane at HIGH gets at least every tenth ticket,
 //! and since LOW has risen to HIGH after twice the aging time, each priority progresses at least that often.
 //!
+//! **Groups.** The jobs of one model are a group, which may be closed to all, or to all but URGENT; see [`fairness`](super::fairness).
+//! A closed group's jobs keep their places and are passed over.
+//!
 //! **Overflow.** Jobs that found the queue full wait behind the queued ones of their lane, taking turns among themselves,
 //! and move up when there is room.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fairness::{Front, Key, Order, Turn, Turns};
+use super::fairness::{Front, Group, Key, Openness, Order, Turn, Turns};
 use crate::clock::Moment;
 use crate::priority::Priority;
 
@@ -30,9 +34,45 @@ pub const URGENT_ROW: u32 = 9;
 pub struct Lanes {
     lanes: [Lane; 4],
     aging: Duration,
+    /// Groups that are not open, to URGENT and to others.
+    openness: HashMap<Group, Access>,
     /// Counts arrivals and services, in their order.
     serial: u64,
     urgent_row: u32,
+}
+
+/// Whether a group's jobs may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Those that came as URGENT.
+    pub urgent: Openness,
+    /// All others.
+    pub ordinary: Openness,
+}
+
+impl Access {
+    /// Everything may go.
+    pub const OPEN: Access = Access { urgent: Openness::Open, ordinary: Openness::Open };
+
+    fn of(self, priority: Priority) -> Openness {
+        match priority {
+            Priority::Urgent => self.urgent,
+            _ => self.ordinary,
+        }
+    }
+}
+
+/// Where a job stands in line.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Its lane.
+    pub priority: Priority,
+    /// Whose it is.
+    pub client: &'a Arc<str>,
+    /// Its model's group.
+    pub group: Group,
+    /// Its place among its client's jobs.
+    pub order: Order,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,10 +86,17 @@ struct Lane {
 pub enum Stand {
     /// In the queue, at its client's turn.
     Queued,
-    /// Before all others of its lane: it was refused and came back.
-    Returned,
     /// Behind the queued ones of its lane.
     Overflow,
+}
+
+/// How many jobs go before one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// All that may go.
+    pub all: usize,
+    /// Those of the same group, whether it is open or not.
+    pub of_group: usize,
 }
 
 /// The job that gets the next ticket.
@@ -72,12 +119,12 @@ impl Lane {
         [self.queued.oldest(), self.overflow.oldest()].into_iter().flatten().min()
     }
 
-    fn len(&self) -> usize {
-        self.queued.len() + self.overflow.len()
+    fn open_len(&self) -> usize {
+        self.queued.open_len() + self.overflow.open_len()
     }
 
-    fn is_empty(&self) -> bool {
-        self.queued.is_empty() && self.overflow.is_empty()
+    fn is_closed(&self) -> bool {
+        self.queued.is_closed() && self.overflow.is_closed()
     }
 }
 
@@ -85,7 +132,7 @@ impl Lanes {
     /// Empty lanes; `aging` of zero turns aging off.
     #[must_use]
     pub fn new(aging: Duration) -> Lanes {
-        Lanes { lanes: Default::default(), aging, serial: 0, urgent_row: 0 }
+        Lanes { lanes: Default::default(), aging, openness: HashMap::new(), serial: 0, urgent_row: 0 }
     }
 
     /// Changes the aging time.
@@ -96,33 +143,59 @@ impl Lanes {
     /// Whether no job can be picked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lanes.iter().all(Lane::is_empty)
+        self.lanes.iter().all(Lane::is_closed)
     }
 
-    /// Adds a job.
-    pub fn insert(&mut self, priority: Priority, client: &Arc<str>, order: Order, key: Key, stand: Stand) {
-        let turn = self.turn_since(order.arrived);
-        let lane = &mut self.lanes[priority.index()];
-        match stand {
-            Stand::Queued => lane.queued.insert(client, order, key, turn),
-            Stand::Returned => lane.queued.insert_returned(order, key),
-            Stand::Overflow => lane.overflow.insert(client, order, key, turn),
+    /// Opens or closes a group.
+    pub fn set_access(&mut self, group: Group, access: Access) {
+        if access == Access::OPEN {
+            self.openness.remove(&group);
+        } else {
+            self.openness.insert(group, access);
+        }
+        for priority in Priority::ALL {
+            let lane = &mut self.lanes[priority.index()];
+            lane.queued.set_openness(group, access.of(priority));
+            lane.overflow.set_openness(group, access.of(priority));
         }
     }
 
-    /// Takes a job out that got no ticket: cancelled, expired, displaced, parked.
-    pub fn remove(&mut self, priority: Priority, client: &Arc<str>, order: Order) -> bool {
-        let lane = &mut self.lanes[priority.index()];
-        lane.queued.remove(client, order, None) || lane.overflow.remove(client, order, None)
+    /// Which jobs of a group may go.
+    #[must_use]
+    pub fn access(&self, group: Group) -> Access {
+        self.openness.get(&group).copied().unwrap_or_default()
     }
 
-    /// Takes the picked job out with its ticket: its client had its turn.
-    pub fn serve(&mut self, priority: Priority, client: &Arc<str>, order: Order, now: Moment) {
-        let turn = Some(self.turn_since(now));
+    /// Adds a job, whose client waits for a turn from `since` on if it does not already.
+    pub fn insert(&mut self, job: Standing<'_>, key: Key, stand: Stand, since: Moment) {
+        let turn = self.turn_since(since);
+        let openness = self.access(job.group).of(job.priority);
+        let lane = &mut self.lanes[job.priority.index()];
+        let turns = match stand {
+            Stand::Queued => &mut lane.queued,
+            Stand::Overflow => &mut lane.overflow,
+        };
+        turns.insert(job.client, job.group, openness, job.order, key, turn);
+    }
+
+    /// Takes a job out that got no ticket: cancelled, expired, displaced.
+    pub fn remove(&mut self, job: Standing<'_>) -> bool {
+        self.take(job, None)
+    }
+
+    /// Takes the picked job out with its ticket: its client had its turn, and waits for the next one from `since` on.
+    pub fn serve(&mut self, job: Standing<'_>, since: Moment) {
+        let turn = self.turn_since(since);
         let others_wait = self.others_than_urgent_wait();
-        self.urgent_row = if priority == Priority::Urgent && others_wait { self.urgent_row + 1 } else { 0 };
-        let lane = &mut self.lanes[priority.index()];
-        let _ = lane.queued.remove(client, order, turn) || lane.overflow.remove(client, order, turn);
+        self.urgent_row =
+            if job.priority == Priority::Urgent && others_wait { self.urgent_row + 1 } else { 0 };
+        self.take(job, Some(turn));
+    }
+
+    fn take(&mut self, job: Standing<'_>, turn: Option<Turn>) -> bool {
+        let lane = &mut self.lanes[job.priority.index()];
+        lane.queued.remove(job.client, job.group, job.order, turn)
+            || lane.overflow.remove(job.client, job.group, job.order, turn)
     }
 
     fn turn_since(&mut self, since: Moment) -> Turn {
@@ -133,14 +206,14 @@ impl Lanes {
     /// Whether a job that came as URGENT waits.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
-        !self.lanes[Priority::Urgent.index()].is_empty()
+        !self.lanes[Priority::Urgent.index()].is_closed()
     }
 
     /// Whether LOW jobs wait and nothing above them.
     #[must_use]
     pub fn only_low(&self) -> bool {
         let (low, above) = (&self.lanes[Priority::Low.index()], &self.lanes[..Priority::Low.index()]);
-        above.iter().all(Lane::is_empty) && !low.is_empty()
+        above.iter().all(Lane::is_closed) && !low.is_closed()
     }
 
     /// The job that gets the next ticket, if it may go to no priority below `least_urgent`.
@@ -178,36 +251,43 @@ impl Lanes {
         self.lanes.iter().find_map(|lane| lane.overflow.front()).map(|front| front.key)
     }
 
-    /// How many jobs would go before a job of this client and priority that arrived at this moment, as things stand.
+    /// How many jobs would go before this one, as things stand, and how many of these are of its own group; `since` is since
+    /// when its client would wait for a turn.
     #[must_use]
-    pub fn ahead_of_next(
-        &self,
-        priority: Priority,
-        client: &Arc<str>,
-        arrived: Moment,
-        overflow: bool,
-        now: Moment,
-    ) -> usize {
+    pub fn ahead_of(&self, job: Standing<'_>, stand: Stand, since: Moment, now: Moment) -> Ahead {
+        let Standing { priority, client, group, order: Order { arrived, .. } } = job;
         let own_lane = &self.lanes[priority.index()];
-        let within = if overflow {
-            own_lane.queued.len() + own_lane.overflow.ahead_of_next(client, arrived)
-        } else {
-            own_lane.queued.ahead_of_next(client, arrived)
+        let within = |turns: &Turns| Ahead {
+            all: turns.ahead_of_next(client, group, arrived, since),
+            of_group: turns.ahead_in_group(client, group, arrived, since),
         };
-        let own_level = self.level_of(
-            priority,
-            own_lane.oldest().map_or(arrived, |oldest| oldest.arrived.min(arrived)),
-            now,
-        );
-        let other_lanes = Priority::ALL.into_iter().filter(|&other| other != priority).map(|other| {
-            let lane = &self.lanes[other.index()];
-            match self.level(other, lane, now).cmp(&own_level) {
-                std::cmp::Ordering::Less => lane.len(),
-                std::cmp::Ordering::Equal => lane.len().min(within + 1),
-                std::cmp::Ordering::Greater => 0,
+        let within = match stand {
+            Stand::Queued => within(&own_lane.queued),
+            Stand::Overflow => {
+                let behind = within(&own_lane.overflow);
+                let queued = &own_lane.queued;
+                Ahead {
+                    all: queued.open_len() + behind.all,
+                    of_group: queued.group_len(group) + behind.of_group,
+                }
             }
+        };
+        let oldest = own_lane.oldest().map_or(arrived, |oldest| oldest.arrived.min(arrived));
+        let own_level = self.level_of(priority, oldest, now);
+        let others = Priority::ALL.into_iter().filter(|&other| other != priority).map(|other| {
+            let lane = &self.lanes[other.index()];
+            let most = match self.level(other, lane, now).cmp(&own_level) {
+                std::cmp::Ordering::Less => usize::MAX,
+                std::cmp::Ordering::Equal => within.all + 1,
+                std::cmp::Ordering::Greater => 0,
+            };
+            let of_group = lane.queued.group_len(group) + lane.overflow.group_len(group);
+            Ahead { all: lane.open_len().min(most), of_group: of_group.min(most) }
         });
-        within + other_lanes.sum::<usize>()
+        others.fold(within, |sum, lane| Ahead {
+            all: sum.all + lane.all,
+            of_group: sum.of_group + lane.of_group,
+        })
     }
 
     /// All jobs in about the order in which they will go if none is added: lane by lane.
@@ -244,11 +324,11 @@ impl Lanes {
     }
 
     fn others_than_urgent_wait(&self) -> bool {
-        self.lanes[Priority::High.index()..].iter().any(|lane| !lane.is_empty())
+        self.lanes[Priority::High.index()..].iter().any(|lane| !lane.is_closed())
     }
 }
 
-/// Between two lanes at one level: what came back goes first, one client's jobs by arrival, clients by their turn.
+/// Between two lanes at one level: one client's jobs by arrival, clients by their turn.
 fn goes_before(a: &Front<'_>, b: &Front<'_>) -> bool {
     if a.client == b.client { a.order < b.order } else { a.turn < b.turn }
 }

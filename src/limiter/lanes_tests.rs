@@ -23,7 +23,8 @@ impl Story {
     fn add(&mut self, priority: Priority, client: &str, secs: f64, stand: Stand) -> usize {
         let key = self.jobs.len();
         let order = Order { arrived: at(secs), serial: key as u64 };
-        self.lanes.insert(priority, &client.into(), order, key, stand);
+        let job = Standing { priority, client: &client.into(), group: 0, order };
+        self.lanes.insert(job, key, stand, at(secs));
         self.jobs.push((priority, client.into(), order));
         key
     }
@@ -35,7 +36,7 @@ impl Story {
     fn serve(&mut self, secs: f64) -> Option<usize> {
         let pick = self.lanes.pick(Priority::Low, at(secs))?;
         let (priority, client, order) = self.jobs[pick.key].clone();
-        self.lanes.serve(priority, &client, order, at(secs));
+        self.lanes.serve(Standing { priority, client: &client, group: 0, order }, at(secs));
         Some(pick.key)
     }
 }
@@ -85,11 +86,23 @@ fn an_aged_backlog_does_not_go_before_a_polite_clients_turn() {
 #[test]
 fn a_job_that_came_back_is_the_head_of_its_priority() {
     let mut story = Story::new();
-    story.queue(Priority::Normal, "a", 0.0);
-    let back = story.add(Priority::Normal, "b", 5.0, Stand::Returned);
+    story.queue(Priority::Normal, "a", 1.0);
+    let back = story.queue(Priority::Normal, "b", 0.0);
     let urgent = story.queue(Priority::Urgent, "c", 6.0);
     assert_eq!(story.serve(6.0), Some(urgent));
     assert_eq!(story.serve(6.0), Some(back));
+}
+
+#[test]
+fn a_group_that_is_closed_to_all_but_urgent_lets_urgent_go() {
+    let mut story = Story::new();
+    story.queue(Priority::High, "a", 0.0);
+    let urgent = story.queue(Priority::Urgent, "a", 1.0);
+    story.lanes.set_access(0, Access { urgent: Openness::Open, ordinary: Openness::Closed });
+    assert_eq!([story.serve(1.0), story.serve(1.0)], [Some(urgent), None]);
+    assert!(story.lanes.is_empty());
+    story.lanes.set_access(0, Access::OPEN);
+    assert!(story.serve(1.0).is_some());
 }
 
 #[test]
@@ -221,9 +234,10 @@ proptest! {
         }
         let again = leaves.index(left.jobs.len());
         let (priority, client, order) = left.jobs[again].clone();
-        prop_assert!(left.lanes.remove(priority, &client, order));
-        let ahead = left.lanes.ahead_of_next(priority, &client, order.arrived, false, at(secs));
-        left.lanes.insert(priority, &client, order, again, Stand::Queued);
+        let job = Standing { priority, client: &client, group: 0, order };
+        prop_assert!(left.lanes.remove(job));
+        let ahead = left.lanes.ahead_of(job, Stand::Queued, order.arrived, at(secs)).all;
+        left.lanes.insert(job, again, Stand::Queued, order.arrived);
         let (all, until) = (left.jobs.len(), secs + gone_for);
         let served = |story: &mut Story| (0..all).filter_map(|_| story.serve(until)).collect::<Vec<_>>();
         let (stayed, left) = (served(&mut stayed), served(&mut left));

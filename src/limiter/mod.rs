@@ -21,6 +21,7 @@ mod flight;
 pub mod gate;
 pub mod hold;
 pub mod lanes;
+pub mod model_quota;
 pub mod models;
 pub mod places;
 pub mod quota;

@@ -1,23 +1,32 @@
-//! What is known of each model: its hold, the jobs parked behind it, and whose fault its refusals are.
+//! What is known of each model: its hold, its quota, and whose fault its refusals are.
 //!
-//! **Whose refusal?** A plain 429 may be the key's or one model's, and the answer does not tell. It is taken for the model's
+//! **Whose refusal?** A plain 429 may be the key's or one model's, and the answer does not say which. It is taken for the model's
 //! own when the other models would have been refused too, were it the key's: let `p` be the model's recent share of
 //! refusals and `n` the recent answers to the other models that work at all. Were `p` the key's share, about `p × n` of
 //! those would be refusals. With at least `EVIDENCE` expected (one, if the model refuses always) and less than a quarter of
 //! them seen, it is the model's.
 //!
-//! At most [`MAX_MODELS`] are known; the least recently used goes, if it is neither held nor has parked jobs.
+//! At most [`MAX_MODELS`] are known; the least recently used goes, if nothing of it waits, is on its way, is held or counts in a
+//! window. Where there is no room the request belongs to [`REST`], whose models are taken for one and never held.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fairness::Key;
+use slab::Slab;
+
+use super::fairness::{Group, Openness};
 use super::hold::{Hold, Passage};
+use super::lanes::Access;
+use super::model_quota::{ModelQuota, Rules};
+use super::rate::Rpm;
 use crate::clock::Moment;
+use crate::priority::Priority;
 
 /// How many models are known at once.
 pub const MAX_MODELS: usize = 256;
+/// The group of all models that there is no room for.
+pub const REST: Group = 0;
 /// How many refusals of the others must be expected before their absence says something.
 const EVIDENCE: f64 = 3.0;
 /// In this time what was seen loses 63 % of its weight.
@@ -28,57 +37,54 @@ const FAINT: f64 = 0.05;
 /// A model's name, as requests give it; `None` are the requests that name none.
 pub type Name = Option<Arc<str>>;
 
-/// All models that are known.
-#[derive(Clone, Debug, Default)]
+/// All models that are known. Each has a number, its jobs' group in the lanes.
+#[derive(Clone, Debug)]
 pub struct Models {
-    by_name: HashMap<Name, Model>,
+    rules: Rules,
+    models: Slab<Model>,
+    by_name: HashMap<Name, Group>,
+    /// When something changes for a model's waiting jobs without anything being reported.
+    wakes: BTreeSet<(Moment, Group)>,
     uses: u64,
-    /// No hold ends and no probe is presumed before this moment.
-    wake: Option<Moment>,
 }
 
 /// One model.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// Its name.
+    pub name: Name,
     /// Its hold.
     pub hold: Hold,
-    /// The job that is to be its probe and waits for a ticket.
-    pub trying: Option<Key>,
-    /// Jobs that wait for its hold to end, by their serial: the one refused longest ago is tried first, so that no job
-    /// spends all its attempts as the probe of a long hold while others wait beside it.
-    pub parked: BTreeMap<u64, Key>,
-    answers: Fading,
-    refusals: Fading,
+    /// What its requests must find.
+    pub quota: ModelQuota,
+    /// How many jobs of it wait in the lanes.
+    pub waiting: usize,
+    /// What the lanes were last told; a number that is used again may have been another model's.
+    access: Option<Access>,
+    wake: Option<Moment>,
+    answers: DecayedCounter,
+    refusals: DecayedCounter,
     used: u64,
 }
 
-/// A count that fades.
+/// An exponentially weighted count (EWMA): what it counted fades with time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Fading {
+struct DecayedCounter {
     count: f64,
     at: Moment,
 }
 
-impl Fading {
+impl DecayedCounter {
     fn at(self, now: Moment) -> f64 {
         self.count * libm::exp(-now.since(self.at).as_secs_f64() / MEMORY.as_secs_f64())
     }
 
     fn add(&mut self, now: Moment) {
-        *self = Fading { count: self.at(now) + 1.0, at: now };
+        *self = DecayedCounter { count: self.at(now) + 1.0, at: now };
     }
 }
 
 impl Model {
-    /// Whether a job of this model may stand in the lanes.
-    #[must_use]
-    pub fn passage(&self, now: Moment) -> Passage {
-        match self.hold.passage(now) {
-            Passage::Probe if self.trying.is_some() => Passage::Wait(Moment::NEVER),
-            passage => passage,
-        }
-    }
-
     /// Counts an answer.
     pub fn count(&mut self, refused: bool, now: Moment) {
         self.answers.add(now);
@@ -87,63 +93,148 @@ impl Model {
         }
     }
 
-    fn idle(&self, now: Moment) -> bool {
-        self.parked.is_empty()
-            && self.trying.is_none()
+    /// When the `nth` request of this priority (the next one is 1) may go, by hold and quota.
+    #[must_use]
+    pub fn nth_at(&self, nth: u32, priority: Priority, now: Moment) -> Moment {
+        self.quota.nth_at(nth, priority, now).max(self.hold.held_until().unwrap_or(now))
+    }
+
+    /// What of it may go at `now`, and when that may change by itself.
+    fn access_at(&self, now: Moment) -> (Access, Moment) {
+        let openness = match self.hold.passage(now) {
+            Passage::Free => Openness::Open,
+            Passage::Probe => Openness::Probe,
+            Passage::Wait(until) => {
+                return (Access { urgent: Openness::Closed, ordinary: Openness::Closed }, until);
+            }
+        };
+        let [urgent, ordinary] = [Priority::Urgent, Priority::Low].map(|of| self.quota.free_at(of, now));
+        let of = |free_at: Moment| if free_at <= now { openness } else { Openness::Closed };
+        let access = Access { urgent: of(urgent), ordinary: of(ordinary) };
+        let changes = [urgent, ordinary].into_iter().filter(|&at| at > now);
+        (access, changes.min().unwrap_or(Moment::NEVER))
+    }
+
+    fn is_idle(&self, now: Moment) -> bool {
+        self.waiting == 0
             && self.hold.held_until().is_none_or(|until| until <= now)
+            && self.quota.is_unused(now)
     }
 }
 
 impl Models {
-    /// The model of this name, made known if there is room.
-    pub fn get_or_insert(&mut self, name: &Name, now: Moment) -> Option<&mut Model> {
-        self.uses += 1;
-        if !self.by_name.contains_key(name) {
-            if self.by_name.len() >= MAX_MODELS {
-                let idle = self.by_name.iter().filter(|(_, model)| model.idle(now));
-                let least = idle.min_by_key(|(_, model)| model.used).map(|(name, _)| name.clone())?;
-                self.by_name.remove(&least);
-            }
-            self.by_name.insert(name.clone(), Model::default());
-        }
-        let model = self.by_name.get_mut(name)?;
-        model.used = self.uses;
-        Some(model)
-    }
-
-    /// The model of this name, if it is known.
+    /// None known yet.
     #[must_use]
-    pub fn get(&self, name: &Name) -> Option<&Model> {
-        self.by_name.get(name)
+    pub fn new(rules: Rules, now: Moment) -> Models {
+        let mut models = Slab::new();
+        models.insert(Model { quota: rules.quota_of(None, now), ..Model::default() });
+        Models { rules, models, by_name: HashMap::new(), wakes: BTreeSet::new(), uses: 0 }
     }
 
-    /// The model of this name, if it is known.
-    pub fn get_mut(&mut self, name: &Name) -> Option<&mut Model> {
-        self.by_name.get_mut(name)
+    /// The model of this name, made known if there is room, else [`REST`].
+    pub fn group_of(&mut self, name: &Name, now: Moment) -> Group {
+        self.uses += 1;
+        let group = match self.known(name) {
+            Some(group) => group,
+            None if self.by_name.len() < MAX_MODELS || self.forget_one(now) => {
+                let quota = self.rules.quota_of(name.as_deref(), now);
+                let group = self.models.insert(Model { name: name.clone(), quota, ..Model::default() });
+                self.by_name.insert(name.clone(), group);
+                group
+            }
+            None => REST,
+        };
+        self.models[group].used = self.uses;
+        group
     }
 
-    /// All known models.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Model)> {
-        self.by_name.iter()
+    fn forget_one(&mut self, now: Moment) -> bool {
+        let known = self.by_name.values().map(|&group| (group, &self.models[group]));
+        let idle = known.filter(|(_, model)| model.is_idle(now)).min_by_key(|(_, model)| model.used);
+        let Some((group, _)) = idle else { return false };
+        self.set_wake(group, None);
+        let model = self.models.remove(group);
+        self.by_name.remove(&model.name);
+        true
     }
 
-    /// Forgets everything but parked jobs, which it hands out.
-    pub fn clear(&mut self) -> Vec<Key> {
-        let models = std::mem::take(&mut self.by_name);
-        self.wake = None;
-        models.into_values().flat_map(|model| model.parked.into_values()).collect()
+    /// The number of a model that is known.
+    #[must_use]
+    pub fn known(&self, name: &Name) -> Option<Group> {
+        self.by_name.get(name).copied()
+    }
+
+    /// A model.
+    #[must_use]
+    pub fn get(&self, group: Group) -> Option<&Model> {
+        self.models.get(group)
+    }
+
+    /// A model.
+    pub fn get_mut(&mut self, group: Group) -> Option<&mut Model> {
+        self.models.get_mut(group)
+    }
+
+    /// All known models, [`REST`] among them.
+    pub fn iter(&self) -> impl Iterator<Item = (Group, &Model)> {
+        self.models.iter()
+    }
+
+    /// The rules that give models their quotas.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Gives all models their quotas anew; windows of the same length keep what they hold.
+    pub fn set_rules(&mut self, rules: Rules, now: Moment) {
+        for (_, model) in &mut self.models {
+            let before = std::mem::replace(&mut model.quota, rules.quota_of(model.name.as_deref(), now));
+            model.quota.inherit(before);
+        }
+        self.rules = rules;
+    }
+
+    /// Ends all holds, and forgets what was seen of refusals.
+    pub fn forget_refusals(&mut self) {
+        for (_, model) in &mut self.models {
+            model.hold = Hold::default();
+            (model.answers, model.refusals) = Default::default();
+        }
+    }
+
+    /// Looks at what of a model may go now, at the key's present rate; gives it if it is not what the lanes were last told.
+    pub fn look(&mut self, group: Group, rate: Rpm, now: Moment) -> Option<Access> {
+        let model = self.models.get_mut(group)?;
+        model.quota.advance(model.waiting > 0, rate, now);
+        let (access, changes_at) = model.access_at(now);
+        let wake = (model.waiting > 0 && changes_at < Moment::NEVER).then_some(changes_at);
+        let news = (model.access != Some(access)).then_some(access);
+        model.access = Some(access);
+        self.set_wake(group, wake);
+        news
+    }
+
+    fn set_wake(&mut self, group: Group, wake: Option<Moment>) {
+        let Some(model) = self.models.get_mut(group).filter(|model| model.wake != wake) else { return };
+        if let Some(before) = std::mem::replace(&mut model.wake, wake) {
+            self.wakes.remove(&(before, group));
+        }
+        if let Some(wake) = wake {
+            self.wakes.insert((wake, group));
+        }
     }
 
     /// Whether the model's refusals are its own and say nothing about the key.
     #[must_use]
-    pub fn refusals_are_its_own(&self, name: &Name, now: Moment) -> bool {
-        let Some(model) = self.by_name.get(name) else { return false };
+    pub fn refusals_are_its_own(&self, group: Group, now: Moment) -> bool {
+        let Some(model) = self.models.get(group) else { return false };
         let (answers, refusals) = (model.answers.at(now), model.refusals.at(now));
         if answers <= 0.0 {
             return false;
         }
         let (mut others, mut others_refused) = (0.0, 0.0);
-        for (_, other) in self.by_name.iter().filter(|(other, _)| *other != name) {
+        for (_, other) in self.models.iter().filter(|&(other, _)| other != group) {
             let (answers, refusals) = (other.answers.at(now), other.refusals.at(now));
             // A model that refuses everything is no witness.
             if answers - refusals > FAINT {
@@ -156,37 +247,17 @@ impl Models {
         expected >= if always { 0.5 } else { EVIDENCE } && others_refused <= expected / 4.0
     }
 
-    /// The moment at which the next hold ends for which jobs are parked, or the next probe may be presumed to have been taken.
+    /// When something changes next for a model's waiting jobs, and whose.
     #[must_use]
-    pub fn wake(&self) -> Option<Moment> {
-        self.wake
-    }
-
-    /// Finds that moment anew; to be called when a hold or what is parked has changed.
-    pub fn find_wake(&mut self) {
-        let held = self.by_name.values().filter(|model| !model.parked.is_empty() && model.trying.is_none());
-        self.wake = held.filter_map(|model| model.hold.held_until()).min();
-    }
-
-    /// Names of the models whose moment has come.
-    #[must_use]
-    pub fn due(&self, now: Moment) -> Vec<Name> {
-        let mut due: Vec<_> = self
-            .by_name
-            .iter()
-            .filter(|(_, model)| !model.parked.is_empty() && model.trying.is_none())
-            .filter_map(|(name, model)| {
-                Some((model.hold.held_until().filter(|&until| until <= now)?, name.clone()))
-            })
-            .collect();
-        due.sort();
-        due.into_iter().map(|(_, name)| name).collect()
+    pub fn wake(&self) -> Option<(Moment, Group)> {
+        self.wakes.first().copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::limiter::Settings;
 
     fn at(secs: f64) -> Moment {
         Moment::from_secs_f64(secs)
@@ -196,49 +267,60 @@ mod tests {
         Some(name.into())
     }
 
+    fn models() -> Models {
+        Models::new(Rules::new(&Settings::default()), Moment::ZERO)
+    }
+
+    fn is_its_own(models: &mut Models, model: &str, secs: f64) -> bool {
+        let group = models.group_of(&name(model), at(secs));
+        models.refusals_are_its_own(group, at(secs))
+    }
+
     fn answer(models: &mut Models, model: &str, refused: bool, secs: f64) {
-        models.get_or_insert(&name(model), at(secs)).unwrap().count(refused, at(secs));
+        let group = models.group_of(&name(model), at(secs));
+        models.get_mut(group).unwrap().count(refused, at(secs));
     }
 
     #[test]
     fn a_model_that_refuses_always_beside_one_that_works_refuses_for_itself() {
-        let mut models = Models::default();
+        let mut models = models();
         answer(&mut models, "good", false, 0.0);
         answer(&mut models, "bad", true, 1.0);
-        assert!(models.refusals_are_its_own(&name("bad"), at(1.0)));
+        assert!(is_its_own(&mut models, "bad", 1.0));
     }
 
     #[test]
     fn a_single_model_in_use_speaks_for_the_key() {
-        let mut models = Models::default();
+        let mut models = models();
         answer(&mut models, "only", true, 0.0);
-        assert!(!models.refusals_are_its_own(&name("only"), at(0.0)));
+        assert!(!is_its_own(&mut models, "only", 0.0));
     }
 
     #[test]
     fn models_that_are_both_refused_at_times_speak_for_the_key() {
-        let mut models = Models::default();
+        let mut models = models();
         for secs in 0..20 {
             answer(&mut models, "a", secs % 3 == 0, f64::from(secs));
             answer(&mut models, "b", secs % 4 == 0, f64::from(secs));
         }
-        assert!(!models.refusals_are_its_own(&name("a"), at(20.0)));
-        assert!(!models.refusals_are_its_own(&name("b"), at(20.0)));
+        assert!(!is_its_own(&mut models, "a", 20.0));
+        assert!(!is_its_own(&mut models, "b", 20.0));
     }
 
     #[test]
     fn ten_thousand_names_are_known_as_256_and_held_ones_stay() {
-        let mut models = Models::default();
+        let mut models = models();
         let cap = Duration::from_secs(60);
-        models.get_or_insert(&name("held"), at(0.0)).unwrap().hold.refused(at(0.0), None, cap, at(0.0));
+        let held = models.group_of(&name("held"), at(0.0));
+        models.get_mut(held).unwrap().hold.refused(at(0.0), None, cap, at(0.0));
         for number in 0..10_000 {
-            models.get_or_insert(&name(&number.to_string()), at(1.0));
+            models.group_of(&name(&number.to_string()), at(1.0));
         }
-        assert_eq!(models.iter().count(), MAX_MODELS);
-        assert!(models.get(&name("held")).is_some());
+        assert_eq!(models.iter().count(), MAX_MODELS + 1, "all of them and the rest");
+        assert!(models.known(&name("held")).is_some());
         for number in 0..300 {
-            models.get_or_insert(&name(&number.to_string()), at(100.0));
+            models.group_of(&name(&number.to_string()), at(100.0));
         }
-        assert!(models.get(&name("held")).is_none(), "a hold that is over keeps no place");
+        assert!(models.known(&name("held")).is_none(), "a hold that is over keeps no place");
     }
 }

@@ -15,6 +15,7 @@ use super::admission::Ticket;
 use super::bucket::Bucket;
 use super::rate::Rpm;
 use super::reserve::Reserve;
+use super::snapshot::{BucketStats, WindowStats};
 use super::window::Window;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -33,7 +34,8 @@ const NEW: f64 = 1.5;
 /// A window with its bucket and its reserve.
 #[derive(Clone, Debug)]
 pub struct Quota {
-    bucket: Bucket,
+    /// The key's own quota has one; the windows of `model_rates` bound bursts by themselves.
+    bucket: Option<Bucket>,
     window: Window,
     reserve: Reserve,
     /// Since when requests have waited for a place on end.
@@ -48,9 +50,16 @@ impl Quota {
     /// An unused one.
     #[must_use]
     pub fn new(length: Duration, rate: Rpm, bucket_capacity: u32, reserve: Reserve, now: Moment) -> Quota {
+        let bucket = Some(Bucket::new(bucket_capacity, rate, now));
+        Quota { bucket, ..Quota::of_window(length, rate.whole_in(length), reserve) }
+    }
+
+    /// An unused one without a bucket.
+    #[must_use]
+    pub fn of_window(length: Duration, limit: u32, reserve: Reserve) -> Quota {
         Quota {
-            bucket: Bucket::new(bucket_capacity, rate, now),
-            window: Window::new(length, rate.whole_in(length)),
+            bucket: None,
+            window: Window::new(length, limit),
             reserve,
             waited_for_since: None,
             first_taken_at: Moment::NEVER,
@@ -61,12 +70,16 @@ impl Quota {
     /// Another rate, for the same window.
     pub fn set_rate(&mut self, rate: Rpm, now: Moment) {
         self.window.set_limit(rate.whole_in(self.window.length()));
-        self.bucket.set_rate(rate, now);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.set_rate(rate, now);
+        }
     }
 
     /// Another bucket and reserve.
     pub fn reconfigure(&mut self, bucket_capacity: u32, reserve: Reserve, now: Moment) {
-        self.bucket.set_capacity(bucket_capacity, now);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.set_capacity(bucket_capacity, now);
+        }
         self.reserve = reserve;
     }
 
@@ -80,7 +93,7 @@ impl Quota {
                 place.max(self.scouted_at(now))
             }
         };
-        self.bucket.nth_at(1.0, now).max(place)
+        self.token_at(1, now).max(place)
     }
 
     /// When the `nth` request of this priority (the next one is 1) may take a place, if each does as soon as it may.
@@ -90,12 +103,14 @@ impl Quota {
             Priority::Urgent => self.window.nth_at(nth, now),
             _ => self.reserve.nth_ordinary_at(nth, &self.window, now).max(self.evenly_at(nth, now)),
         };
-        self.bucket.nth_at(f64::from(nth), now).max(place)
+        self.token_at(nth, now).max(place)
     }
 
     /// Takes a place that is free.
     pub fn take(&mut self, ticket: Ticket) {
-        self.bucket.take(ticket.granted_at);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(ticket.granted_at);
+        }
         self.window.reserve(ticket.id, ticket.granted_at);
         self.first_taken_at = self.first_taken_at.min(ticket.granted_at);
         self.taken_at = ticket.granted_at;
@@ -113,14 +128,21 @@ impl Quota {
 
     /// The ticket was never used.
     pub fn give_back(&mut self, ticket: Ticket) {
-        if self.window.unsent(ticket.id, ticket.granted_at) {
-            self.bucket.put_back();
+        if self.window.unsent(ticket.id, ticket.granted_at)
+            && let Some(bucket) = &mut self.bucket
+        {
+            bucket.put_back();
         }
     }
 
-    /// Lets no burst follow.
-    pub fn forfeit_burst(&mut self, now: Moment) {
-        self.bucket.forfeit(now);
+    /// Takes over what another one of the same length remembers.
+    pub fn inherit(&mut self, before: &Quota) {
+        let limit = self.window.limit();
+        self.window = before.window.clone();
+        self.window.set_limit(limit);
+        self.waited_for_since = before.waited_for_since;
+        self.first_taken_at = before.first_taken_at;
+        self.taken_at = before.taken_at;
     }
 
     /// Forgets what has left the window.
@@ -134,6 +156,31 @@ impl Quota {
         let follows = now.since(self.taken_at) < self.window.interval(now) / 2;
         let is_new = now.since(self.first_taken_at) < self.window.cycle(now).mul_f64(NEW);
         if follows && is_new { self.window.settled_place_at(SCOUT, now) } else { now }
+    }
+
+    /// The bucket's figures: tokens without a place are none.
+    #[must_use]
+    pub fn bucket_stats(&self, now: Moment) -> BucketStats {
+        let used = u32::try_from(self.window.used(now)).unwrap_or(u32::MAX);
+        BucketStats {
+            at: now,
+            tokens: self.bucket.as_ref().map_or(0.0, |bucket| bucket.tokens_at(now)),
+            capacity: self.bucket.as_ref().map_or(0.0, Bucket::capacity),
+            rate_per_minute: self.bucket.as_ref().map_or(0.0, |bucket| bucket.rate().per_minute()),
+            free: self.window.limit().saturating_sub(used),
+            returns: self.window.returns(now),
+        }
+    }
+
+    /// The window's figures.
+    #[must_use]
+    pub fn window_stats(&self, now: Moment) -> WindowStats {
+        let (used, limit) = (self.window.used(now), self.window.limit() as usize);
+        WindowStats { used, limit, margin: self.window.margin(now) }
+    }
+
+    fn token_at(&self, nth: u32, now: Moment) -> Moment {
+        self.bucket.as_ref().map_or(now, |bucket| bucket.nth_at(f64::from(nth), now))
     }
 
     /// When the `nth` place from now may be taken by a request that did not come as URGENT, if the load has lasted.
@@ -155,11 +202,5 @@ impl Quota {
     /// The window, to be taught.
     pub fn window_mut(&mut self) -> &mut Window {
         &mut self.window
-    }
-
-    /// The bucket, to be read.
-    #[must_use]
-    pub fn bucket(&self) -> &Bucket {
-        &self.bucket
     }
 }

@@ -14,7 +14,7 @@ impl Rpm {
 
     /// `per_minute` requests a minute; what is not a number or too slow becomes the slowest.
     #[must_use]
-    pub fn new(per_minute: f64) -> Rpm {
+    pub const fn new(per_minute: f64) -> Rpm {
         Rpm(if per_minute.is_finite() { per_minute.max(Rpm::SLOWEST) } else { Rpm::SLOWEST })
     }
 

@@ -54,6 +54,8 @@ pub struct Change {
     pub effective: Rpm,
     /// The share of refusals that led to it.
     pub share: f64,
+    /// Whether the rate is lower than before.
+    pub lowered: bool,
     /// Whether the rate fell to the floor just now.
     pub floor: bool,
 }
@@ -257,7 +259,8 @@ impl Retreat {
     }
 
     fn change(&mut self, to: RetreatState, effective: Rpm, share: f64, now: Moment) -> Change {
-        let change = Change { from: self.state, to, effective, share, floor: false };
+        let lowered = effective < self.effective;
+        let change = Change { from: self.state, to, effective, share, lowered, floor: false };
         self.state = to;
         self.effective = effective;
         self.changed_at = now;

@@ -248,6 +248,18 @@ pub struct WaitingJob {
     /// How long until its ticket, by the present depth and rate.
     #[serde(rename = "estimate_seconds", serialize_with = "seconds")]
     pub eta: Duration,
+    /// How long its client has been kept alive by an early 200.
+    #[serde(rename = "kept_alive_seconds", serialize_with = "optional_seconds")]
+    pub kept_alive: Option<Duration>,
+}
+
+/// What the shell of the gate knows of a waiting job.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSide {
+    /// The `X-Request-Id` that its answer will carry.
+    pub request_id: String,
+    /// Since when its answer has been an early 200.
+    pub early_since: Option<Moment>,
 }
 
 /// Three digits after the point are enough for people and keep the JSON short.
@@ -289,6 +301,10 @@ fn model_name<S: Serializer>(model: &Option<Arc<str>>, serializer: S) -> Result<
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(time.as_secs_f64()))
+}
+
+fn optional_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| rounded(time.as_secs_f64())).serialize(serializer)
 }
 
 fn as_text<S: Serializer, T: std::fmt::Display>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,7 +1,7 @@
 //! The store of waiting jobs: what they are, how many, how heavy, and when each must be dealt with at the latest.
 //!
-//! Where a job stands in line is the lanes' business; the store knows all that wait, those parked behind a hold and those
-//! delayed after a failure too, so that bounds and deadlines count for each of them.
+//! Where a job stands in line is the lanes' business; the store knows all that wait, those delayed after a failure too, so that
+//! bounds and deadlines count for each of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::admission::Candidate;
 use super::estimate::Promise;
-use super::fairness::{Key, Order};
+use super::fairness::{Group, Key, Order};
 use super::lanes::Stand;
 use crate::clock::Moment;
 use crate::config::limiter::QueueSettings;
@@ -24,6 +24,8 @@ pub struct Waiting<J> {
     pub job: J,
     /// Its order of arrival.
     pub order: Order,
+    /// Its model's group.
+    pub group: Group,
     /// How it stands within its lane, when it stands in one.
     pub stand: Stand,
     /// Where it waits.
@@ -35,10 +37,8 @@ pub struct Waiting<J> {
 /// Where a job waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In its lane.
+    /// In its lane, whether its group is open or not.
     Lane,
-    /// Behind its model's hold.
-    Parked,
     /// Not to be sent before this moment.
     Delayed(Moment),
 }

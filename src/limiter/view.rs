@@ -1,8 +1,13 @@
 //! The gate as others see it: what a newcomer is told, what status pages show.
 
+use std::collections::HashSet;
+
 use super::admission::{Candidate, Outlook};
+use super::fairness::Order;
 use super::gate::Gate;
-use super::snapshot::{BucketStats, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob, WindowStats};
+use super::lanes::{Stand, Standing};
+use super::models::REST;
+use super::snapshot::{ClientSide, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob};
 use super::store::Place;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -11,17 +16,24 @@ impl<J> Gate<J> {
     /// What a request would be told if it came now.
     #[must_use]
     pub fn outlook(&self, candidate: &Candidate, overflow: bool, now: Moment) -> Outlook {
+        let known = self.models.known(&candidate.model);
+        let since = self.turn_since(&candidate.client, candidate.arrived);
+        let job = Standing {
+            priority: candidate.priority,
+            client: &candidate.client,
+            group: known.unwrap_or(REST),
+            order: Order { arrived: candidate.arrived, serial: u64::MAX },
+        };
         let ahead =
-            self.lanes.ahead_of_next(candidate.priority, &candidate.client, candidate.arrived, overflow, now);
-        let (mut position, mut free_at) = (ahead + 1, now);
-        if let Some(model) = self.models.get(&candidate.model)
-            && let Some(until) = model.hold.held_until()
-        {
-            position += model.parked.len();
-            free_at = until;
-        }
+            self.lanes.ahead_of(job, if overflow { Stand::Overflow } else { Stand::Queued }, since, now);
+        let position = ahead.all + 1;
         let ticket = self.forecast.ticket_of(candidate.priority, position);
-        Outlook::new(position, self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now))
+        let mut at = self.nth_ticket_at(ticket, candidate.priority, now);
+        if let Some(model) = known.and_then(|group| self.models.get(group)) {
+            let ticket = self.forecast.ticket_of(candidate.priority, ahead.of_group + 1);
+            at = at.max(model.nth_at(ticket, candidate.priority, now));
+        }
+        Outlook::new(position, at.since(now))
     }
 
     /// Which of the queue's bounds was met, for a client that is refused for it.
@@ -47,15 +59,14 @@ impl<J> Gate<J> {
         let filled = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
         let fullness =
             filled(current_size, bounds.max_size).max(filled(self.store.queued_bytes(), bounds.max_bytes));
-        let held = self.models.iter().filter_map(|(name, model)| {
-            let until = model.hold.held_until().filter(|&until| until > now || !model.parked.is_empty())?;
-            Some(HeldModel { model: name.clone(), until, waiting: model.parked.len() })
+        let held = self.models.iter().filter_map(|(_, model)| {
+            let until = model.hold.held_until().filter(|&until| until > now || model.waiting > 0)?;
+            Some(HeldModel { model: model.name.clone(), until, waiting: model.waiting })
         });
         let mut held: Vec<_> = held.collect();
         let models_held = held.len();
         held.sort_by(|a, b| b.until.cmp(&a.until).then_with(|| a.model.cmp(&b.model)));
         held.truncate(HELD_SHOWN);
-        let (window, used) = (self.quota.window(), self.quota.window().used(now));
         Snapshot {
             at: now,
             queue: QueueStats {
@@ -72,15 +83,8 @@ impl<J> Gate<J> {
                 full_policy: bounds.full_policy,
                 utilization: fullness.min(1.0),
             },
-            bucket: BucketStats {
-                at: now,
-                tokens: self.quota.bucket().tokens_at(now),
-                capacity: self.quota.bucket().capacity(),
-                rate_per_minute: self.quota.bucket().rate().per_minute(),
-                free: window.limit().saturating_sub(u32::try_from(used).unwrap_or(u32::MAX)),
-                returns: window.returns(now),
-            },
-            window: WindowStats { used, limit: window.limit() as usize, margin: window.margin(now) },
+            bucket: self.quota.as_ref().map(|quota| quota.bucket_stats(now)).unwrap_or_default(),
+            window: self.quota.as_ref().map(|quota| quota.window_stats(now)).unwrap_or_default(),
             retreat: self.retreat.stats(now),
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
@@ -93,31 +97,37 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
-    /// `request_id` names a job as its client knows it.
+    /// `client_side` says what the gate does not know of a job.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment, request_id: impl Fn(&J) -> String) -> Vec<WaitingJob> {
+    pub fn waiting(
+        &self,
+        max: usize,
+        now: Moment,
+        client_side: impl Fn(&J) -> ClientSide,
+    ) -> Vec<WaitingJob> {
         let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
-        let mut others: Vec<_> =
-            self.store.iter().filter(|(_, waiting)| waiting.place != Place::Lane).collect();
+        let may_go: HashSet<_> = in_line.iter().copied().collect();
+        let mut others: Vec<_> = self.store.iter().filter(|(key, _)| !may_go.contains(key)).collect();
         others.sort_by_key(|(_, waiting)| (waiting.candidate.priority, waiting.order));
         let keys = in_line.into_iter().chain(others.into_iter().map(|(key, _)| key));
         let jobs = (1..).zip(keys.take(max)).filter_map(|(position, key)| {
             let waiting = self.store.get(key)?;
             let candidate = &waiting.candidate;
             let free_at = match waiting.place {
-                Place::Lane => now,
+                Place::Lane => self
+                    .models
+                    .get(waiting.group)
+                    .map_or(now, |model| model.nth_at(1, candidate.priority, now)),
                 Place::Delayed(until) => until,
-                Place::Parked => {
-                    self.models.get(&candidate.model).and_then(|model| model.hold.held_until()).unwrap_or(now)
-                }
             };
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
             let waited = now.since(candidate.arrived);
             let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
+            let ClientSide { request_id, early_since } = client_side(&waiting.job);
             Some(WaitingJob {
                 id: candidate.id,
-                request_id: request_id(&waiting.job),
+                request_id,
                 aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
@@ -125,6 +135,7 @@ impl<J> Gate<J> {
                 waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
+                kept_alive: early_since.map(|since| now.since(since)),
             })
         });
         jobs.collect()
@@ -134,6 +145,7 @@ impl<J> Gate<J> {
     fn nth_ticket_at(&self, nth: u32, priority: Priority, now: Moment) -> Moment {
         let key = self.key.held_until().unwrap_or(now);
         let slot = if self.has_slot() { now } else { now + self.pace.time_for(nth) };
-        self.quota.nth_at(nth, priority, now).max(slot).max(key)
+        let quota = self.quota.as_ref().map_or(now, |quota| quota.nth_at(nth, priority, now));
+        quota.max(slot).max(key)
     }
 }

@@ -152,6 +152,22 @@ const ROWS: &[Row] = &[
         |a| a.stagnation_seconds,
     ),
     of_agent(
+        "agent_stagnation_warning_seconds",
+        "Time that the agent's work may stand still before somebody should look.",
+        |a| a.stagnation_warning_seconds,
+    ),
+    of_agent(
+        "agent_stagnation_critical_seconds",
+        "Time that the agent's work may stand still before somebody has to look.",
+        |a| a.stagnation_critical_seconds,
+    ),
+    of_agent("agent_rounds", "Rounds that the agent's task has taken, as its last heartbeat says.", |a| {
+        a.rounds.map(approximate)
+    }),
+    of_agent("agent_rounds_limit", "Rounds that a task of the agent may take.", |a| {
+        a.rounds_limit.map(f64::from)
+    }),
+    of_agent(
         "agent_429_error_rate",
         "Share of the agent's requests within its last interval (60 seconds at least) that ended with 429, 0 to 1.",
         |a| Some(a.ratelimited_share),

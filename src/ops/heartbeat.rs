@@ -14,6 +14,8 @@ use serde::Deserialize;
 struct Body {
     pending: Option<u64>,
     stagnation_seconds: Option<f64>,
+    rounds: Option<u64>,
+    task: Option<String>,
 }
 
 /// Takes a heartbeat down.
@@ -44,8 +46,12 @@ pub fn page(request: &Request, journal: &Journal, now: Moment) -> Page {
     if body.stagnation_seconds.is_some_and(|seconds| seconds < 0.0) {
         return Page::refusal(400, "stagnation_seconds is below zero");
     }
-    let beat =
-        Beat { pending: body.pending, stagnation: body.stagnation_seconds.map(duration_from_secs_f64) };
+    let beat = Beat {
+        pending: body.pending,
+        stagnation: body.stagnation_seconds.map(duration_from_secs_f64),
+        rounds: body.rounds,
+        task: body.task,
+    };
     match journal.beat(&name, beat, now) {
         Ok(()) => Page::new(204, "", ""),
         Err(_) => Page::refusal(404, "no agent of this name is configured under agents"),

@@ -29,6 +29,7 @@ struct Requests {
     nvidia: u64,
     passthrough: u64,
     ratelimited: u64,
+    kept_alive: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +66,7 @@ impl<'a> From<&'a State> for Status<'a> {
                 nvidia: totals.nvidia,
                 passthrough: totals.passthrough,
                 ratelimited: totals.ratelimited,
+                kept_alive: totals.kept_alive,
             },
             errors: Errors {
                 queue_full_rejects: totals.queue_full_rejects,

@@ -24,6 +24,9 @@ const FRESH_INTERVALS: f64 = 1.5;
 /// Weight of the newest answer in the smoothed response time: the last ten make up nine tenths of it.
 const RESPONSE_WEIGHT: f64 = 0.2;
 
+/// Characters of a task that are kept.
+pub const TASK_CHARS: usize = 120;
+
 /// One agent at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AgentView {
@@ -33,7 +36,8 @@ pub struct AgentView {
     pub label: String,
     /// The interval expected of it, seconds; `None` for [`OTHER`], of which nothing is expected.
     pub heartbeat_seconds: Option<f64>,
-    /// Whether it was heard of in time; `None` for [`OTHER`].
+    /// Whether it was heard of in time; `None` for [`OTHER`], and as long as nothing can be said: before it was ever heard of
+    /// and its first interval is over.
     pub fresh: Option<bool>,
     /// Seconds since it was last heard of; `None` before the first time.
     pub last_seen_seconds: Option<f64>,
@@ -41,8 +45,18 @@ pub struct AgentView {
     pub ratelimited_share: f64,
     /// Smoothed time from in to out of its successful requests; `None` before the first.
     pub response_seconds: Option<f64>,
-    /// Time since its work last moved on; `None` for [`OTHER`].
+    /// Time since its work last moved on, zero while it has none; `None` for [`OTHER`].
     pub stagnation_seconds: Option<f64>,
+    /// From when on that is worth a warning; `None` for [`OTHER`].
+    pub stagnation_warning_seconds: Option<f64>,
+    /// From when on it is critical; `None` for [`OTHER`].
+    pub stagnation_critical_seconds: Option<f64>,
+    /// Rounds that its task has taken, as its last heartbeat says; `None` when none did.
+    pub rounds: Option<u64>,
+    /// Rounds that a task may take; `None` is any number.
+    pub rounds_limit: Option<u32>,
+    /// What it works on, as its last heartbeat says; empty when that was nothing.
+    pub task: String,
     /// Tasks on its board; `None` for [`OTHER`].
     pub pending: Option<u64>,
     /// Its finished requests since the start.
@@ -65,12 +79,16 @@ pub struct Agents {
 }
 
 /// What an agent says of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Beat {
     /// Tasks that wait on its board.
     pub pending: Option<u64>,
     /// For how long its work has stood still.
     pub stagnation: Option<Duration>,
+    /// Rounds that its task has taken.
+    pub rounds: Option<u64>,
+    /// What it works on; at most [`TASK_CHARS`] are kept.
+    pub task: Option<String>,
 }
 
 /// No agent of that name is configured.
@@ -80,6 +98,7 @@ pub struct UnknownAgent;
 #[derive(Debug)]
 struct Agent {
     spec: config::Agent,
+    expected: config::Expected,
     /// `None` until it is heard of; freshness then counts from `since`.
     last_seen: Option<Moment>,
     since: Moment,
@@ -88,7 +107,12 @@ struct Agent {
     /// For how long its work had stood still, and when that was known. Not the moment from which on it stands, which may
     /// lie before the clock's origin.
     stood: Option<(Duration, Moment)>,
-    pending: u64,
+    /// `None` until a heartbeat says it.
+    pending: Option<u64>,
+    rounds: Option<u64>,
+    task: String,
+    /// Its requests that wait or are at the upstream.
+    open: u64,
     requests: [u64; StatusLabel::ALL.len()],
     queue: Duration,
     tokens: Tokens,
@@ -106,8 +130,7 @@ impl Agents {
                 agents.len() - 1
             });
         }
-        let rest = config::Agent { name: OTHER.into(), label: OTHER.into(), heartbeat: Duration::ZERO };
-        agents.push(Agent::new(rest, now));
+        agents.push(Agent::new(config::Agent::new(OTHER, OTHER, Duration::ZERO), now));
         Agents { agents, by_name }
     }
 
@@ -123,12 +146,12 @@ impl Agents {
                     .map(|&i| std::mem::replace(&mut old.agents[i], Agent::nobody(now)))
             };
             if let Some(known) = known {
-                let share = if known.spec.heartbeat == agent.spec.heartbeat {
+                let share = if known.expected.heartbeat == agent.expected.heartbeat {
                     known.share
                 } else {
-                    RecentShare::new(agent.spec.heartbeat)
+                    RecentShare::new(agent.expected.heartbeat)
                 };
-                *agent = Agent { spec: agent.spec.clone(), share, ..known };
+                *agent = Agent { spec: agent.spec.clone(), expected: agent.expected, share, ..known };
             }
         }
     }
@@ -139,11 +162,15 @@ impl Agents {
     /// When no agent of that name is configured.
     pub fn beat(&mut self, name: &str, beat: Beat, now: Moment) -> Result<(), UnknownAgent> {
         let index = *self.by_name.get(name).ok_or(UnknownAgent)?;
-        let agent = &mut self.agents[index];
-        agent.last_seen = Some(now);
-        agent.pending = beat.pending.unwrap_or(agent.pending);
-        agent.stood = beat.stagnation.map(|stood| (stood, now)).or(agent.stood);
+        self.agents[index].beat(beat, now);
         Ok(())
+    }
+
+    /// A request of the client `name` has come.
+    pub fn began(&mut self, name: &str, now: Moment) {
+        if let Some(&index) = self.by_name.get(name) {
+            self.agents[index].began(now);
+        }
     }
 
     /// Takes note of a finished request.
@@ -168,15 +195,19 @@ fn by_status<S: Serializer>(
 
 impl Agent {
     fn new(spec: config::Agent, now: Moment) -> Agent {
-        let share = RecentShare::new(spec.heartbeat);
+        let expected = spec.expected();
         Agent {
+            share: RecentShare::new(expected.heartbeat),
             spec,
+            expected,
             last_seen: None,
             since: now,
-            share,
             response_seconds: None,
             stood: None,
-            pending: 0,
+            pending: None,
+            rounds: None,
+            task: String::new(),
+            open: 0,
             requests: [0; StatusLabel::ALL.len()],
             queue: Duration::ZERO,
             tokens: Tokens::default(),
@@ -185,17 +216,44 @@ impl Agent {
 
     /// Stands where a known agent was taken from.
     fn nobody(now: Moment) -> Agent {
-        Agent::new(
-            config::Agent { name: String::new(), label: String::new(), heartbeat: Duration::ZERO },
-            now,
-        )
+        Agent::new(config::Agent::new("", "", Duration::ZERO), now)
     }
 
     fn is_rest(&self) -> bool {
         self.spec.name == OTHER
     }
 
+    /// Whether it has something to do. One that never said what is on its board has, when it said that its work stands still.
+    fn is_busy(&self) -> bool {
+        self.open > 0
+            || self.pending.map_or(self.stood.is_some_and(|(stood, _)| !stood.is_zero()), |tasks| tasks > 0)
+    }
+
+    fn began(&mut self, now: Moment) {
+        // Its work cannot have stood still while it had none.
+        if !self.is_busy() {
+            self.stood = Some((Duration::ZERO, now));
+        }
+        self.open += 1;
+    }
+
+    fn beat(&mut self, beat: Beat, now: Moment) {
+        let was_busy = self.is_busy();
+        self.last_seen = Some(now);
+        self.pending = beat.pending.or(self.pending);
+        self.rounds = beat.rounds.or(self.rounds);
+        if let Some(task) = beat.task {
+            self.task = task.chars().filter(|c| !c.is_control()).take(TASK_CHARS).collect();
+        }
+        match beat.stagnation {
+            Some(stood) => self.stood = Some((stood, now)),
+            None if !was_busy => self.stood = Some((Duration::ZERO, now)),
+            None => {}
+        }
+    }
+
     fn saw(&mut self, request: &Finished) {
+        self.open = self.open.saturating_sub(1);
         self.last_seen = self.last_seen.max(Some(request.at));
         self.requests[request.label as usize] += 1;
         self.queue = self.queue.saturating_add(request.queue);
@@ -216,18 +274,30 @@ impl Agent {
     fn view(&self, now: Moment) -> AgentView {
         let expected = !self.is_rest();
         let silent = now.since(self.last_seen.unwrap_or(self.since));
-        let stood = self.stood.map_or(0.0, |(stood, at)| (stood.saturating_add(now.since(at))).as_secs_f64());
+        let interval = self.expected.heartbeat.as_secs_f64();
+        let is_late = silent.as_secs_f64() > FRESH_INTERVALS * interval;
+        let stood = self.stood.filter(|_| self.is_busy());
+        let stood = stood.map_or(0.0, |(stood, at)| (stood.saturating_add(now.since(at))).as_secs_f64());
         AgentView {
             name: self.spec.name.clone(),
             label: self.spec.label.clone(),
-            heartbeat_seconds: expected.then_some(self.spec.heartbeat.as_secs_f64()),
-            fresh: expected
-                .then_some(silent.as_secs_f64() <= FRESH_INTERVALS * self.spec.heartbeat.as_secs_f64()),
+            heartbeat_seconds: expected.then_some(interval),
+            fresh: match self.last_seen {
+                _ if !expected => None,
+                // Not heard of yet, and not late either.
+                None if !is_late => None,
+                _ => Some(!is_late),
+            },
             last_seen_seconds: self.last_seen.map(|seen| now.since(seen).as_secs_f64()),
             ratelimited_share: self.share.value(now),
             response_seconds: self.response_seconds,
             stagnation_seconds: expected.then_some(stood),
-            pending: expected.then_some(self.pending),
+            stagnation_warning_seconds: expected.then_some(self.expected.stagnation_warning.as_secs_f64()),
+            stagnation_critical_seconds: expected.then_some(self.expected.stagnation_critical.as_secs_f64()),
+            rounds: self.rounds,
+            rounds_limit: self.expected.max_rounds,
+            task: self.task.clone(),
+            pending: expected.then_some(self.pending.unwrap_or_default()),
             requests: self.requests.iter().sum(),
             by_status: self.requests,
             queue_seconds: self.queue.as_secs_f64(),
@@ -250,7 +320,7 @@ mod tests {
     }
 
     fn spec(name: &str, heartbeat: Duration) -> config::Agent {
-        config::Agent { name: name.into(), label: "team".into(), heartbeat }
+        config::Agent::new(name, "team", heartbeat)
     }
 
     fn agents() -> Agents {
@@ -286,7 +356,7 @@ mod tests {
     #[test]
     fn an_agent_has_its_time_after_a_restart_before_it_counts_as_stale() {
         let view = of(&agents(), "writer", at(900));
-        assert_eq!((view.fresh, view.last_seen_seconds), (Some(true), None));
+        assert_eq!((view.fresh, view.last_seen_seconds), (None, None), "neither well nor ill");
         assert_eq!(of(&agents(), "writer", at(901)).fresh, Some(false));
     }
 
@@ -319,7 +389,11 @@ mod tests {
     fn stagnation_grows_from_what_was_reported_until_work_moves_on() {
         let mut agents = agents();
         agents
-            .beat("writer", Beat { pending: Some(4), stagnation: Some(Duration::from_secs(50)) }, at(100))
+            .beat(
+                "writer",
+                Beat { pending: Some(4), stagnation: Some(Duration::from_secs(50)), ..Beat::default() },
+                at(100),
+            )
             .unwrap();
         let view = of(&agents, "writer", at(130));
         assert_eq!((view.pending, view.stagnation_seconds), (Some(4), Some(80.0)));
@@ -327,6 +401,36 @@ mod tests {
         assert_eq!(of(&agents, "writer", at(145)).stagnation_seconds, Some(5.0));
         agents.beat("writer", Beat::default(), at(150)).unwrap();
         assert_eq!(of(&agents, "writer", at(150)).pending, Some(4));
+    }
+
+    #[test]
+    fn a_resting_agent_is_not_stuck() {
+        let mut agents = agents();
+        let stood = |agents: &Agents, secs| of(agents, "writer", at(secs)).stagnation_seconds;
+        agents.beat("writer", Beat { pending: Some(2), ..Beat::default() }, at(100)).unwrap();
+        assert_eq!(stood(&agents, 400), Some(300.0));
+        agents.beat("writer", Beat { pending: Some(0), ..Beat::default() }, at(500)).unwrap();
+        assert_eq!(stood(&agents, 9000), Some(0.0), "nothing is pending");
+        agents.beat("writer", Beat { pending: Some(1), ..Beat::default() }, at(9000)).unwrap();
+        assert_eq!(stood(&agents, 9060), Some(60.0), "it counts from the new task on");
+        agents.beat("writer", Beat { pending: Some(0), ..Beat::default() }, at(9100)).unwrap();
+        agents.began("writer", at(20_000));
+        assert_eq!(stood(&agents, 20_050), Some(50.0), "its request waits");
+        see(&mut agents, "writer", &refused(), at(20_060));
+        assert_eq!(stood(&agents, 20_100), Some(0.0));
+    }
+
+    #[test]
+    fn rounds_and_task_are_what_the_last_heartbeat_that_named_them_said() {
+        let mut agents = agents();
+        let beat =
+            Beat { rounds: Some(12), task: Some(format!("fix\u{7}{}", "x".repeat(999))), ..Beat::default() };
+        agents.beat("writer", beat, at(1)).unwrap();
+        agents.beat("writer", Beat::default(), at(2)).unwrap();
+        let view = of(&agents, "writer", at(3));
+        assert_eq!((view.rounds, view.task.chars().count()), (Some(12), TASK_CHARS));
+        assert!(view.task.starts_with("fixx"));
+        assert_eq!(view.stagnation_critical_seconds, Some(7200.0));
     }
 
     #[test]
@@ -372,9 +476,9 @@ mod tests {
             for (pending, seconds, at) in beats {
                 let stagnation = Some(crate::clock::duration_from_secs_f64(seconds));
                 let at = Moment::from_nanos(at);
-                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                agents.beat("writer", Beat { pending, stagnation, rounds: pending, task: None }, at).unwrap();
                 see(&mut agents, "writer", &answered(), at);
-                agents.beat("writer", Beat { pending, stagnation }, at).unwrap();
+                agents.beat("writer", Beat { pending, stagnation, rounds: pending, task: None }, at).unwrap();
                 for now in [at, Moment::from_nanos(looked_at), Moment::NEVER] {
                     for view in agents.view(now) {
                         proptest::prop_assert!(view.stagnation_seconds.is_none_or(f64::is_finite), "{view:?}");

@@ -42,6 +42,8 @@ struct Books {
 }
 
 enum Entry {
+    /// A request of this client has come.
+    Began(Arc<str>, Moment),
     Finished(Finished),
     /// A request got its ticket after this wait.
     Waited(Priority, Duration),
@@ -85,6 +87,11 @@ impl Journal {
             Some(KeyChange::Accepted) => log::info!("the upstream accepts upstream_api_key again"),
             None => {}
         }
+    }
+
+    /// A request of this client has come.
+    pub fn begin(&self, client: &Arc<str>) {
+        self.enter(Entry::Began(client.clone(), self.clock.now()));
     }
 
     /// A request got its ticket after waiting for so long.
@@ -192,6 +199,7 @@ impl Journal {
 impl Books {
     fn enter(&mut self, entry: Entry) {
         match entry {
+            Entry::Began(client, at) => self.agents.began(&client, at),
             Entry::Finished(request) => {
                 self.agents.saw(&request);
                 self.clients.saw(&request);

@@ -132,6 +132,8 @@ pub struct Totals {
     pub queue_full_rejects: u64,
     /// Failed attempts at the upstream.
     pub upstream_errors: u64,
+    /// Requests under way, now, whose client has got an early 200.
+    pub kept_alive: u64,
 }
 
 /// The handles of all metrics.
@@ -275,6 +277,7 @@ impl Metrics {
             ratelimited: of_status(StatusLabel::RateLimited),
             queue_full_rejects: dropped(DropReason::Full) + dropped(DropReason::Displaced),
             upstream_errors: self.upstream_errors.iter().map(UpstreamErrors::sum).sum(),
+            kept_alive: self.keepalive.now(),
         }
     }
 

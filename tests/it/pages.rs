@@ -28,7 +28,7 @@ fn admin(method: &str, path: &str) -> Ask {
 }
 
 pub(crate) fn agent(name: &str, heartbeat: Duration) -> Agent {
-    Agent { name: name.into(), label: format!("the {name}"), heartbeat }
+    Agent::new(name, &format!("the {name}"), heartbeat)
 }
 
 /// The same, once so many requests are counted: the books are closed when the answer is out.
@@ -88,7 +88,10 @@ fn status_has_every_figure() {
         let status = sidecar.status();
         (status["requests"]["total"] == 3 && status["queue"]["total_dequeued"] == 2).then_some(status)
     });
-    assert_eq!(status["requests"], json!({"total": 3, "nvidia": 2, "passthrough": 1, "ratelimited": 0}));
+    assert_eq!(
+        status["requests"],
+        json!({"total": 3, "nvidia": 2, "passthrough": 1, "ratelimited": 0, "kept_alive": 0})
+    );
     assert_eq!(status["errors"], json!({"queue_full_rejects": 0, "upstream_errors": 0}));
     let queue = &status["queue"];
     for (key, value) in [
@@ -367,8 +370,10 @@ fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_
             &format!("agent_heartbeat_status{{agent_label=\"the {name}\",agent_name=\"{name}\"}}"),
         )
     };
-    until("the silent one is stale", || (status_of("fast") < 0.5).then_some(()));
-    assert!(status_of("slow") > 0.5);
+    assert!(!sidecar.scrape().contains("agent_heartbeat_status{"), "never heard of is neither well nor ill");
+    let stale = "agent_heartbeat_status{agent_label=\"the fast\",agent_name=\"fast\"} 0\n";
+    until("the silent one is stale", || sidecar.scrape().contains(stale).then_some(()));
+    assert!(!sidecar.scrape().contains("agent_heartbeat_status{agent_label=\"the slow\""));
     let beat = |name: &str, body: &str| {
         sidecar.ask(ask("POST", &format!("/api/agents/{name}/heartbeat")).body(body)).status()
     };
@@ -414,6 +419,69 @@ fn absurd_figures_in_a_heartbeat_hurt_no_page() {
         let _ = snapshot(&mut viewer);
     }
 }
+
+#[test]
+fn an_agents_requests_waits_and_tokens_are_counted_for_it_and_for_the_busiest() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.agents = vec![agent("planner", Duration::from_secs(600))]);
+    let body = r#"{"choices":[],"usage":{"prompt_tokens":120,"completion_tokens":34,"total_tokens":154}}"#;
+    let told = |extra: &str| {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{extra}\r\n{body}", body.len()).into_bytes()
+    };
+    // A compressed one says nothing, whatever its bytes look like.
+    upstream.answer_with(&told("")).answer_with(&told("content-encoding: gzip\r\n")).answer(400);
+    for _ in 0..3 {
+        sidecar.ask(chat("spends").field("X-Agent-Id", "planner"));
+    }
+    sidecar.ask(chat("spends too"));
+    until("all are in the books", || (sidecar.status()["requests"]["total"] == 4).then_some(()));
+    let text = sidecar.scrape();
+    let planner = "agent_label=\"the planner\",agent_name=\"planner\"";
+    for (series, value) in [
+        (format!("agent_requests_total{{{planner},status=\"success\"}}"), 2.0),
+        (format!("agent_requests_total{{{planner},status=\"error\"}}"), 1.0),
+        (format!("agent_tokens_total{{{planner},kind=\"prompt\"}}"), 120.0),
+        (format!("agent_tokens_total{{{planner},kind=\"completion\"}}"), 34.0),
+    ] {
+        assert!((metric(&text, &series) - value).abs() < 0.1, "{series}");
+    }
+    let status = sidecar.status();
+    let busiest = &status["clients"][0];
+    assert_eq!(
+        (&busiest["client"], &busiest["requests"], &busiest["failed"]),
+        (&json!("planner"), &json!(3), &json!(1))
+    );
+    assert_eq!(busiest["tokens"], json!({"prompt": 120, "completion": 34}));
+    assert_eq!(status["clients"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_refused_key_is_seen_everywhere_until_a_request_succeeds_again() {
+    let upstream = Upstream::start();
+    let sidecar =
+        Sidecar::with(&upstream, |c| c.upstream.api_key = Some(Secret::new("nvapi-wrong".to_owned())));
+    let problems = || sidecar.status()["health"]["problems"].clone();
+    assert_eq!(problems(), json!([]));
+    upstream.answer(401).answer(403);
+    for _ in 0..2 {
+        sidecar.ask(chat("refused"));
+    }
+    let found = problems();
+    assert_eq!(
+        (&found[0]["check"], &found[0]["not_ready"]),
+        (&json!("key_accepted"), &json!(true)),
+        "{found}"
+    );
+    assert!((metric(&sidecar.scrape(), "sidecar_upstream_key_refused") - 1.0).abs() < 0.1);
+    assert_eq!(snapshot(&mut viewer(&sidecar))["health"]["problems"][0]["check"], "key_accepted");
+    let ready = sidecar.ask(page("/health/ready"));
+    assert_eq!((ready.status(), &ready.json()["key_accepted"]), (503, &json!(false)));
+    assert_eq!(sidecar.ask(chat("accepted")).status(), 200);
+    until("the problem is gone", || (problems() == json!([])).then_some(()));
+    assert_eq!(sidecar.ask(page("/health/ready")).status(), 200);
+}
+
+// ---- metrics ----
 
 #[test]
 fn metrics_are_on_both_ports_and_nothing_but_health_is_on_the_second() {

@@ -125,7 +125,11 @@ impl Jam {
 fn a_stream_that_waits_in_the_queue_gets_an_early_200_and_then_its_own_bytes() {
     let jam = Jam::new(|_| {});
     let mut client = jam.sidecar.begin(stream("waits"));
-    for sign in early_200(&mut client, 3) {
+    let signs = early_200(&mut client, 3);
+    let row = &jam.sidecar.ask(ask("GET", "/api/queue")).json()["waiting"][0];
+    assert!(row["kept_alive_seconds"].as_f64() > Some(0.0), "{row}");
+    assert_eq!(jam.sidecar.status()["requests"]["kept_alive"], 1);
+    for sign in signs {
         let chunk = data(&sign);
         assert_eq!(chunk["choices"], json!([{"index": 0, "delta": {}, "finish_reason": null}]));
         assert_eq!((&chunk["id"], &chunk["model"]), (&json!(""), &json!("nvidia/m")));

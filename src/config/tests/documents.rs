@@ -14,7 +14,8 @@ const CHINESE: &str = include_str!("../../../docs/zh-CN/CONFIGURATION.md");
 fn the_example_of_agents_has_both_classes() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/agents.example.yaml");
     let loaded = load(Some(&example), &Environment::default()).expect("a configuration of its own");
-    let intervals: Vec<u64> = loaded.config.agents.iter().map(|agent| agent.heartbeat.as_secs()).collect();
+    let intervals: Vec<u64> =
+        loaded.config.agents.iter().map(|agent| agent.expected().heartbeat.as_secs()).collect();
     assert_eq!(intervals, [600, 600, 600, 900, 900]);
 }
 

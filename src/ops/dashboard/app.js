@@ -138,7 +138,8 @@ function keyed(priority) {
 function drawWaiting(s) {
   text('waiting-title', t().waiting(number(s.queue.current_size)));
   rows('waiting', s.waiting, w => [
-    number(w.position), w.agent, keyed(w.priority), w.model ?? '–', span(w.waited_seconds),
+    number(w.position), w.agent, keyed(w.priority), w.model ?? '–',
+    w.kept_alive_seconds === null ? span(w.waited_seconds) : t().keptAlive(span(w.waited_seconds), span(w.kept_alive_seconds)),
     w.estimate_seconds === null ? t().onHold : span(w.estimate_seconds), element('span', 'mono', w.id),
   ]);
   by('waiting').hidden = s.waiting.length === 0;
