@@ -158,6 +158,8 @@ impl Forwarder {
     fn attempt(&self, job: &mut Job, permit: Option<&Permit>) -> Result<Arrived, Failed> {
         let config = self.live.snapshot();
         let (base, key) = forward::target(job.facts.destination, &config);
+        let other = forward::other_host(base, job.head.path(), config.routing.nvidia_hosts);
+        let base = other.as_ref().unwrap_or(base);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
