@@ -12,12 +12,17 @@ pub enum Habit {
         /// The longest thought.
         think_secs: f64,
     },
-    /// Sends so many at once, again and again after this time.
-    Burst {
+    /// Sends so many at once, again and again after this time; agents of one kind begin at different moments of it.
+    Every {
         /// How many.
         count: u32,
-        /// Seconds from one burst to the next.
-        every_secs: f64,
+        /// Seconds from one time to the next.
+        secs: f64,
+    },
+    /// Sends so many at once when everything begins, and no more.
+    Once {
+        /// How many.
+        count: u32,
     },
     /// Keeps so many requests waiting at all times.
     Hog {
@@ -29,12 +34,14 @@ pub enum Habit {
 /// A kind of agents.
 #[derive(Clone, Debug)]
 pub struct AgentSpec {
+    /// What they are called.
+    pub name: String,
     /// How many of them there are.
     pub count: u32,
     /// The priority of their requests.
     pub priority: Priority,
     /// The model that they ask for.
-    pub model: &'static str,
+    pub model: String,
     /// What they do.
     pub habit: Habit,
 }
@@ -60,10 +67,10 @@ pub struct Agent {
 #[must_use]
 pub fn agents(kinds: &[AgentSpec]) -> Vec<Agent> {
     let of_kind = |(kind, spec): (usize, &AgentSpec)| {
-        let model: Arc<str> = spec.model.into();
+        let model: Arc<str> = spec.model.as_str().into();
         let (priority, habit) = (spec.priority, spec.habit);
         let named = move |number: u32| Agent {
-            name: format!("{priority} {kind}.{number}").into(),
+            name: format!("{} {kind}.{number}", spec.name).into(),
             kind,
             model: model.clone(),
             priority,

@@ -11,16 +11,15 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::agents::{Agent, Habit, agents};
-use super::figures::{Figures, POINTS, Peak, Point, WARM_UP, Waits, jain, ratio};
+use super::figures::{Figures, POINTS, Peak, Point, Waits, jain, ratio};
 use super::scenario::Scenario;
 use super::upstream::{Said, Upstream};
 use crate::clock::{Moment, duration_from_secs_f64};
 use crate::limiter::admission::{Candidate, Next, Offered, Report, Scope, Ticket, Verdict};
 use crate::limiter::gate::Gate;
 
-/// As `max_attempts` and `queue_timeout` are by default.
+/// As `max_attempts` is by default.
 const MAX_ATTEMPTS: u32 = 5;
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Estimates of shorter waits say little in percent.
 const WORTH_ESTIMATING: Duration = Duration::from_secs(10);
 
@@ -49,6 +48,8 @@ enum Happening {
     Arrives(Sent),
     Answered(Sent, Said),
     Relayed(Sent),
+    /// The sidecar is killed and started again.
+    Restart,
 }
 
 /// Estimates on arrival, and what came of them.
@@ -72,6 +73,8 @@ struct Engine<'a> {
     happenings: Slab<Happening>,
     serial: u64,
     now: Moment,
+    /// When the present sidecar was started.
+    started: Moment,
     figures: Figures,
     peak: Peak,
     taken_by_other: u64,
@@ -101,6 +104,8 @@ impl<'a> Engine<'a> {
             bad_model_429_per_minute: 0.0,
             good_model_refusals: 0,
             peak_60s: 0,
+            last_served: Moment::ZERO,
+            worst: [Duration::ZERO; 4],
             refusals_by_kind: vec![0; scenario.agents.len()],
             waits: Default::default(),
             waits_by_kind: vec![Waits::default(); scenario.agents.len()],
@@ -119,6 +124,7 @@ impl<'a> Engine<'a> {
             happenings: Slab::new(),
             serial: 0,
             now: Moment::ZERO,
+            started: Moment::ZERO,
             figures,
             peak: Peak::default(),
             taken_by_other: 0,
@@ -130,11 +136,18 @@ impl<'a> Engine<'a> {
 
     fn run(&mut self) {
         for agent in 0..self.agents.len() {
-            let start = self.evenly(0.0, 1.0);
+            let start = match self.agents[agent].habit {
+                Habit::Once { .. } => Duration::ZERO,
+                Habit::Every { secs, .. } => self.evenly(0.0, secs),
+                Habit::Loop { .. } | Habit::Hog { .. } => self.evenly(0.0, 1.0),
+            };
             self.plan(start, Happening::AgentSends(agent));
         }
         if let Some((span, _)) = self.scenario.upstream.other {
             self.plan(duration_from_secs_f64(span.from), Happening::OtherSends);
+        }
+        if let Some(secs) = self.scenario.restart_at {
+            self.plan(duration_from_secs_f64(secs), Happening::Restart);
         }
         let end = Moment::ZERO + self.scenario.duration;
         loop {
@@ -162,10 +175,13 @@ impl<'a> Engine<'a> {
         match happening {
             Happening::AgentSends(agent) => self.agent_sends(agent),
             Happening::OtherSends => self.other_sends(),
+            Happening::Restart => self.restart(),
             Happening::Arrives(sent) => self.arrives(sent),
             Happening::Answered(sent, said) => self.answered(sent, said),
             Happening::Relayed(sent) => {
-                self.gate.done(sent.ticket, self.now);
+                if sent.at >= self.started {
+                    self.gate.done(sent.ticket, self.now);
+                }
                 self.end(sent.request, Duration::ZERO);
             }
         }
@@ -174,10 +190,11 @@ impl<'a> Engine<'a> {
     fn agent_sends(&mut self, agent: usize) {
         let count = match self.agents[agent].habit {
             Habit::Loop { .. } => 1,
-            Habit::Burst { count, every_secs } => {
-                self.plan(duration_from_secs_f64(every_secs), Happening::AgentSends(agent));
+            Habit::Every { count, secs } => {
+                self.plan(duration_from_secs_f64(secs), Happening::AgentSends(agent));
                 count
             }
+            Habit::Once { count } => count,
             // The first time all of them; later one for each that ended.
             Habit::Hog { count } if self.now < Moment::from_secs_f64(1.0) => count,
             Habit::Hog { .. } => 1,
@@ -197,7 +214,7 @@ impl<'a> Engine<'a> {
             client: agent.name.clone(),
             model: Some(agent.model.clone()),
             arrived: self.now,
-            deadline: self.now + QUEUE_TIMEOUT,
+            deadline: self.now + self.scenario.patience,
             bytes: 10_000,
         };
         let eta = self.gate.outlook(&candidate, false, self.now).eta;
@@ -264,7 +281,10 @@ impl<'a> Engine<'a> {
             Said::Failed => Verdict::Ignored,
         };
         let report = Report::Answered { sent_at: sent.at, answered_at: self.now, verdict };
-        self.gate.report(sent.ticket, report, self.now);
+        // A sidecar that was started since knows nothing of this ticket.
+        if sent.at >= self.started {
+            self.gate.report(sent.ticket, report, self.now);
+        }
         match said {
             Said::Accepted => {
                 let relay = self.evenly(0.0, 4.0);
@@ -275,7 +295,9 @@ impl<'a> Engine<'a> {
                 self.plan(Duration::ZERO, Happening::Relayed(sent));
             }
             Said::Refused => {
-                self.gate.done(sent.ticket, self.now);
+                if sent.at >= self.started {
+                    self.gate.done(sent.ticket, self.now);
+                }
                 let request = &mut self.requests[sent.request];
                 let spent = request.attempts >= MAX_ATTEMPTS;
                 match request.candidate.take().filter(|_| !spent) {
@@ -292,9 +314,12 @@ impl<'a> Engine<'a> {
         let wait = request.wait.unwrap_or_default();
         agent.served += 1;
         self.figures.served += 1;
-        if request.arrived < Moment::ZERO + WARM_UP {
+        self.figures.last_served = self.now;
+        if request.arrived < Moment::ZERO + self.scenario.warm_up {
             return;
         }
+        let worst = &mut self.figures.worst[agent.priority.index()];
+        *worst = wait.max(*worst);
         self.figures.waits[agent.priority.index()].add(wait);
         self.figures.waits_by_kind[agent.kind].add(wait);
         if wait >= WORTH_ESTIMATING && request.attempts == 1 {
@@ -326,15 +351,34 @@ impl<'a> Engine<'a> {
             Habit::Hog { .. } => {
                 self.plan(pause + Duration::from_secs(1), Happening::AgentSends(request.agent));
             }
-            Habit::Burst { .. } => {}
+            Habit::Every { .. } | Habit::Once { .. } => {}
+        }
+    }
+
+    /// What waited comes again at once; the window is remembered by its grants, and nothing else is.
+    fn restart(&mut self) {
+        self.started = self.now;
+        let ages = self.gate.window_ages(self.now);
+        let waiting = self.gate.drain_all();
+        self.gate = Gate::new(self.scenario.settings.clone(), self.now);
+        self.gate.restore_window(ages, self.now);
+        for (candidate, job) in waiting {
+            if let Offered::Refused { job, outlook, .. } = self.gate.offer(candidate, job, self.now) {
+                self.refuse(job, outlook.retry_after);
+            }
         }
     }
 
     fn other_sends(&mut self) {
         let Some((span, rpm)) = self.scenario.upstream.other else { return };
         if span.has(self.now) {
-            self.taken_by_other += u64::from(self.upstream.arrive("other", self.now) == Said::Accepted);
-            let gap = self.evenly(0.0, 120.0 / rpm);
+            for _ in 0..self.scenario.upstream.other_burst {
+                self.taken_by_other += u64::from(self.upstream.arrive("other", self.now) == Said::Accepted);
+            }
+            let gap = match self.scenario.upstream.other_burst {
+                1 => self.evenly(0.0, 120.0 / rpm),
+                burst => duration_from_secs_f64(60.0 / rpm * f64::from(burst)),
+            };
             self.plan(gap, Happening::OtherSends);
         }
     }

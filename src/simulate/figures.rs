@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::limiter::rate::whole;
 
-/// Waits and estimates are measured from here on: in the first minute a full bucket lets a burst through, the second one is
-/// where it spreads.
+/// Where it is not said otherwise, waits and estimates are measured from here on: the first minutes are a burst's.
 pub const WARM_UP: Duration = Duration::from_secs(120);
 
 /// How many points the course of a run has.
@@ -38,9 +37,13 @@ pub struct Figures {
     pub good_model_refusals: u64,
     /// The largest number of requests that arrived at the upstream in any 60 s.
     pub peak_60s: usize,
+    /// When the upstream last took a request.
+    pub last_served: Moment,
+    /// The longest wait for a ticket, by priority.
+    pub worst: [Duration; 4],
     /// Refusals that reached the agents of each kind.
     pub refusals_by_kind: Vec<u64>,
-    /// Waits for a ticket, by priority, of requests after [`WARM_UP`].
+    /// Waits for a ticket, by priority, of requests after the scenario's warm-up.
     pub waits: [Waits; 4],
     /// The same by the kind of their agents.
     pub waits_by_kind: Vec<Waits>,

@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod engine;
 pub mod figures;
+pub mod fleet;
 pub mod report;
 pub mod scenario;
 pub mod svg;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use self::agents::AgentSpec;
 use self::report::Run;
 use self::scenario::{Scenario, scenarios};
 use crate::clock::duration_from_secs_f64;
@@ -35,7 +37,10 @@ Usage: nvidia-sidecar simulate [OPTIONS]
   --runs N          so many runs of each, with seeds from there on (default: 1)
   --rpm N           requests a minute, of the upstream and in the settings alike
   --agents N        as many agents, in the scenario's proportions
+  --agents TEXT     your own: \"4 coder normal loop 20s; 1 operator urgent every 5m; 30 batch low at once\";
+                    also \"burst 60 every 3m\", \"hog 500\", and \"model NAME\" at the end of an entry
   --hours H         how long, in virtual time (default: 1)
+  --table           the figures, one line a run
   --json            for machines
   --svg FILE        a picture of the first scenario: rate, tickets and 429s over time
 ";
@@ -50,7 +55,9 @@ struct Options {
     runs: u64,
     rpm: Option<u32>,
     agents: Option<u32>,
+    fleet: Option<Vec<AgentSpec>>,
     hours: f64,
+    table: bool,
     json: bool,
     svg: Option<std::path::PathBuf>,
 }
@@ -76,7 +83,9 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
         runs: 1,
         rpm: None,
         agents: None,
+        fleet: None,
         hours: 1.0,
+        table: false,
         json: false,
         svg: None,
     };
@@ -98,8 +107,15 @@ fn parse(args: &mut lexopt::Parser) -> Result<Option<Options>, String> {
             Long("seed") => options.seed = args.value().and_then(|v| v.parse()).map_err(wrong)?,
             Long("runs") => options.runs = args.value().and_then(|v| v.parse()).map_err(wrong)?,
             Long("rpm") => options.rpm = Some(args.value().and_then(|v| v.parse()).map_err(wrong)?),
-            Long("agents") => options.agents = Some(args.value().and_then(|v| v.parse()).map_err(wrong)?),
+            Long("agents") => {
+                let text = args.value().and_then(ValueExt::string).map_err(wrong)?;
+                match text.trim().parse() {
+                    Ok(count) => options.agents = Some(count),
+                    Err(_) => options.fleet = Some(fleet::parse(&text)?),
+                }
+            }
             Long("hours") => options.hours = args.value().and_then(|v| v.parse()).map_err(wrong)?,
+            Long("table") => options.table = true,
             Long("json") => options.json = true,
             Long("svg") => options.svg = Some(args.value().map_err(wrong)?.into()),
             Long("help") | Short('h') => return Ok(None),
@@ -126,8 +142,12 @@ fn output(options: &Options) -> Result<String, String> {
     }
     let mut runs = Vec::new();
     for &mode in &options.modes {
-        for mut scenario in scenarios(mode) {
-            if options.scenario.as_deref().is_none_or(|name| name == scenario.name) {
+        let (all, name) = match &options.fleet {
+            Some(agents) => (vec![scenario::own(mode, agents.clone())], None),
+            None => (scenarios(mode), options.scenario.as_deref()),
+        };
+        for mut scenario in all {
+            if name.is_none_or(|name| name == scenario.name) {
                 adjust(&mut scenario, options);
                 let seeds = (0..options.runs).map(|nth| options.seed.wrapping_add(nth));
                 runs.extend(seeds.map(|seed| {
@@ -147,7 +167,11 @@ fn output(options: &Options) -> Result<String, String> {
         std::fs::write(file, svg::picture(first))
             .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
-    Ok(if options.json { format!("{:#}\n", report::json(&runs)) } else { report::table(&runs) })
+    Ok(match (options.json, options.table) {
+        (true, _) => format!("{:#}\n", report::json(&runs)),
+        (false, true) => report::table(&runs),
+        (false, false) => report::sentences(&runs),
+    })
 }
 
 /// The user's numbers in place of the scenario's.

@@ -28,6 +28,47 @@ impl Run {
     }
 }
 
+/// The answer in sentences: a paragraph a run.
+#[must_use]
+pub fn sentences(runs: &[Run]) -> String {
+    let mut text = String::new();
+    for run in runs {
+        let (scenario, figures) = (&run.scenario, &run.figures);
+        let waits = Priority::ALL.into_iter().filter_map(|priority| {
+            let waits = &figures.waits[priority.index()];
+            let (usual, worst) = (waits.quantile(0.5)?, figures.worst[priority.index()].as_secs_f64());
+            Some(format!(
+                "{} waits {}, {} at worst",
+                priority.as_str().to_uppercase(),
+                told(usual),
+                told(worst)
+            ))
+        });
+        let waits: Vec<_> = waits.collect();
+        let _ =
+            writeln!(text, "{} ({}, seed {})", scenario.title, scenario.settings.adaptive.as_str(), run.seed);
+        let _ = writeln!(text, "  {}.", waits.join("; "));
+        let _ = writeln!(
+            text,
+            "  {} of {} requests served, the last after {}; {} refused to agents, {} 429s at the upstream.",
+            figures.served,
+            figures.asked,
+            told(figures.last_served.as_secs_f64()),
+            figures.client_refusals,
+            figures.upstream_429,
+        );
+        for line in run.missed() {
+            let _ = writeln!(text, "  MISSED: {line}");
+        }
+    }
+    text
+}
+
+/// Seconds, and above two minutes minutes, as a person says them.
+fn told(secs: f64) -> String {
+    if secs < 120.0 { format!("{secs:.1} s") } else { format!("{:.1} min", secs / 60.0) }
+}
+
 /// The table: one line a run.
 #[must_use]
 pub fn table(runs: &[Run]) -> String {
@@ -75,13 +116,13 @@ pub fn json(runs: &[Run]) -> Value {
 fn run_as_json(run: &Run) -> Value {
     let (scenario, figures) = (&run.scenario, &run.figures);
     let by_kind = |(waits, kind): (&Waits, &AgentSpec)| {
-        json!({ "agents": kind.count, "priority": kind.priority.as_str(), "model": kind.model,
+        json!({ "name": kind.name, "agents": kind.count, "priority": kind.priority.as_str(), "model": kind.model,
             "habit": format!("{:?}", kind.habit), "count": waits.total(), "p50": waits.quantile(0.5), "p99": waits.quantile(0.99) })
     };
     let wait = |priority: Priority| {
         let waits = &figures.waits[priority.index()];
-        let value =
-            json!({ "count": waits.total(), "p50": waits.quantile(0.5), "p99": waits.quantile(0.99) });
+        let worst = figures.worst[priority.index()].as_secs_f64();
+        let value = json!({ "count": waits.total(), "p50": waits.quantile(0.5), "p99": waits.quantile(0.99), "worst": worst });
         (priority.as_str().to_owned(), value)
     };
     json!({
@@ -92,6 +133,7 @@ fn run_as_json(run: &Run) -> Value {
         "seconds": figures.duration.as_secs_f64(),
         "asked": figures.asked,
         "served": figures.served,
+        "last_served_seconds": figures.last_served.as_secs_f64(),
         "oracle": figures.oracle,
         "goodput": figures.goodput(),
         "upstream": { "requests": figures.upstream, "refused": figures.upstream_429,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::agents::{AgentSpec, Habit};
-use super::figures::Figures;
+use super::figures::{Figures, WARM_UP};
 use super::upstream::{Rule, Span, UpstreamSpec};
 use crate::config::limiter::{Adaptive, Settings};
 use crate::priority::Priority;
@@ -23,6 +23,12 @@ pub struct Scenario {
     pub settings: Settings,
     /// How long it lasts, in virtual time.
     pub duration: Duration,
+    /// From when on waits are measured.
+    pub warm_up: Duration,
+    /// How long a request may wait: `queue_timeout`.
+    pub patience: Duration,
+    /// The second at which the sidecar is killed and started again.
+    pub restart_at: Option<f64>,
     /// What must come out.
     pub targets: Targets,
 }
@@ -40,6 +46,10 @@ pub struct Targets {
     pub bad_model_429_per_minute: f64,
     /// The longest wait of URGENT at p99, in seconds.
     pub urgent_p99: f64,
+    /// The longest wait of any URGENT request, in seconds.
+    pub urgent_worst: f64,
+    /// By when the last request has to be served, in seconds.
+    pub done_by: f64,
     /// The least of Jain's index.
     pub jain: f64,
 }
@@ -51,6 +61,8 @@ impl Targets {
         upstream_429: 1.0,
         bad_model_429_per_minute: f64::INFINITY,
         urgent_p99: f64::INFINITY,
+        urgent_worst: f64::INFINITY,
+        done_by: f64::INFINITY,
         jain: 0.0,
     };
 
@@ -96,6 +108,16 @@ impl Targets {
             urgent <= self.urgent_p99,
             format!("URGENT waits {urgent:.2} s at p99, {} allowed", self.urgent_p99),
         );
+        let worst = figures.worst[Priority::Urgent.index()].as_secs_f64();
+        check(
+            worst <= self.urgent_worst,
+            format!("an URGENT request waits {worst:.2} s, {} allowed", self.urgent_worst),
+        );
+        let done = figures.last_served.as_secs_f64();
+        check(
+            done <= self.done_by,
+            format!("the last is served after {done:.1} s, {} allowed", self.done_by),
+        );
         check(
             figures.jain >= self.jain,
             format!("Jain's index is {:.3}, at least {} wanted", figures.jain, self.jain),
@@ -104,8 +126,27 @@ impl Targets {
     }
 }
 
+/// As `queue_timeout` is by default.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
 const TEN_MINUTES: Span = Span { from: 1200.0, until: 1800.0 };
+
+/// One's own agents before a rolling window.
+#[must_use]
+pub fn own(adaptive: Adaptive, agents: Vec<AgentSpec>) -> Scenario {
+    Scenario {
+        name: "own",
+        title: "your agents",
+        upstream: UpstreamSpec::new(Rule::RollingWindow, 40.0),
+        agents,
+        settings: Settings { adaptive, ..Settings::default() },
+        duration: HOUR,
+        warm_up: Duration::ZERO,
+        patience: QUEUE_TIMEOUT,
+        restart_at: None,
+        targets: Targets::NONE,
+    }
+}
 
 /// All scenarios, in this mode.
 #[must_use]
@@ -118,9 +159,12 @@ pub fn scenarios(adaptive: Adaptive) -> Vec<Scenario> {
         agents,
         settings: Settings { adaptive, ..Settings::default() },
         duration: HOUR,
+        warm_up: WARM_UP,
+        patience: QUEUE_TIMEOUT,
+        restart_at: None,
         targets,
     };
-    vec![
+    let mut all = vec![
         scenario(
             "rolling",
             "rolling window 40/60, twelve busy agents, jitter up to 200 ms",
@@ -202,22 +246,104 @@ pub fn scenarios(adaptive: Adaptive) -> Vec<Scenario> {
         scenario(
             "hog",
             "a hog of 500 requests beside one polite client",
-            rolling,
+            rolling.clone(),
             vec![
                 AgentSpec { habit: Habit::Hog { count: 500 }, ..one(Priority::Normal) },
                 AgentSpec { habit: Habit::Loop { think_secs: 10.0 }, ..one(Priority::Normal) },
             ],
             Targets { client_refusals: u64::MAX, ..Targets::of(0.98, 0.0) },
         ),
-    ]
+    ];
+    all.extend(of_the_reserve(&rolling, &scenario));
+    all
+}
+
+/// Bursts, URGENT beside them, and what a restart and a stranger do to them; waits are measured from the first second on.
+fn of_the_reserve(
+    rolling: &UpstreamSpec,
+    scenario: &impl Fn(&'static str, &'static str, UpstreamSpec, Vec<AgentSpec>, Targets) -> Scenario,
+) -> Vec<Scenario> {
+    let batch = |count| AgentSpec { habit: Habit::Once { count }, ..one(Priority::Normal) };
+    let urgent = |count| AgentSpec { habit: Habit::Every { count, secs: 60.0 }, ..one(Priority::Urgent) };
+    let from_the_start = |scenario: Scenario| Scenario {
+        warm_up: Duration::ZERO,
+        patience: Duration::from_secs(7200),
+        ..scenario
+    };
+    let none_refused = Targets { client_refusals: 0, upstream_429: 0.0, ..Targets::NONE };
+    let three_intervals = 3.0 * 60.2 / 40.0;
+    let stranger = UpstreamSpec {
+        other: Some((Span { from: 0.0, until: f64::INFINITY }, 12.0)),
+        other_burst: 12,
+        ..rolling.clone()
+    };
+    let all = [
+        scenario(
+            "batch",
+            "a hundred at once",
+            rolling.clone(),
+            vec![batch(100)],
+            Targets { done_by: 124.0, ..none_refused },
+        ),
+        scenario(
+            "batch-1000",
+            "a thousand at once",
+            rolling.clone(),
+            vec![batch(1000)],
+            Targets { done_by: 1512.0, ..none_refused },
+        ),
+        scenario(
+            "batch-urgent",
+            "an endless backlog, and one URGENT request a minute from the first on",
+            rolling.clone(),
+            vec![batch(3000), urgent(1)],
+            Targets { urgent_worst: three_intervals, ..none_refused },
+        ),
+        scenario(
+            "batch-urgent-3",
+            "an endless backlog, and three URGENT requests at once each minute",
+            rolling.clone(),
+            vec![batch(3000), urgent(3)],
+            Targets { urgent_worst: 60.0, ..none_refused },
+        ),
+        scenario(
+            "bursts",
+            "sixty every three minutes, and URGENT between",
+            rolling.clone(),
+            vec![
+                AgentSpec { habit: Habit::Every { count: 60, secs: 180.0 }, ..one(Priority::Normal) },
+                urgent(1),
+            ],
+            Targets { urgent_worst: 60.0, ..none_refused },
+        ),
+        Scenario {
+            restart_at: Some(20.0),
+            ..scenario(
+                "restart",
+                "a hundred at once, and a kill after twenty seconds",
+                rolling.clone(),
+                vec![batch(100)],
+                Targets { done_by: 124.0, ..none_refused },
+            )
+        },
+        scenario(
+            "stranger-bursts",
+            "a stranger takes twelve at once each minute",
+            stranger,
+            twelve("m"),
+            Targets { client_refusals: 0, ..Targets::NONE },
+        ),
+    ];
+    all.map(from_the_start).into()
 }
 
 fn one(priority: Priority) -> AgentSpec {
-    AgentSpec { count: 1, priority, model: "m", habit: Habit::Loop { think_secs: 1.0 } }
+    let (name, model) = (priority.to_string(), "m".to_owned());
+    AgentSpec { name, count: 1, priority, model, habit: Habit::Loop { think_secs: 1.0 } }
 }
 
 fn of(count: u32, priority: Priority, model: &'static str) -> Vec<AgentSpec> {
-    vec![AgentSpec { count, model, ..one(priority) }]
+    vec![AgentSpec { count, model: model.to_owned(), ..one(priority) }]
 }
 
 /// Twelve agents that always have something to ask.

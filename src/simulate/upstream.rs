@@ -47,6 +47,8 @@ pub struct UpstreamSpec {
     pub drop: Option<(Span, f64)>,
     /// While this lasts, another consumer of the same key sends this many requests a minute.
     pub other: Option<(Span, f64)>,
+    /// How many of those come at once.
+    pub other_burst: u32,
     /// While this lasts, it answers 500.
     pub errors: Option<Span>,
     /// This model refuses for ever.
@@ -68,6 +70,7 @@ impl UpstreamSpec {
             limit,
             drop: None,
             other: None,
+            other_burst: 1,
             errors: None,
             bad_model: None,
             retry_after: None,
