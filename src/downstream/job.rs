@@ -203,9 +203,9 @@ impl Job {
         self.end_with_frame(outcome, error, unsent);
     }
 
-    /// Enters in the books how long it waited for its first ticket.
+    /// Enters in the books how long it waited for its first ticket; to be called before each attempt is counted.
     pub fn enter_wait(&self) {
-        if self.attempts == 1 && self.facts.route == Route::Limited {
+        if self.attempts == 0 && self.facts.route == Route::Limited {
             self.journal.waited(self.facts.priority, self.queued);
         }
     }
