@@ -31,3 +31,4 @@ mod retries;
 mod service;
 mod streaming;
 mod together;
+mod trust;
