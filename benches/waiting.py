@@ -56,7 +56,7 @@ def wait(streams, keepalive):
     with Programs() as programs, socket.create_server(("127.0.0.1", 0)) as upstream:
         process, port = programs.sidecar(
             upstream.getsockname()[1], rate_rpm=1, bucket_capacity=1, queue_timeout=86_400, queue_max_size=10_000,
-            log_level="ERROR", keepalive=keepalive, keepalive_after=AFTER, first_byte_timeout=3600,
+            max_in_flight=1, log_level="ERROR", keepalive=keepalive, keepalive_after=AFTER, first_byte_timeout=3600,
         )
         first = request(port)
         time.sleep(1)
@@ -70,7 +70,6 @@ def wait(streams, keepalive):
         memory, before, began = resident_kib(process), cpu_seconds(process), time.monotonic()
         received = read(selector, SECONDS)
         share = (cpu_seconds(process) - before) / (time.monotonic() - began)
-        # In the rolling window, the reader's and the others' turns come and go; what stays is a leak.
         grown = resident_kib(process) - memory
         for connection in [first, *waiting]:
             connection.close()

@@ -144,11 +144,12 @@ fn advice(config: &Config, input: &mut Input) {
         let problem = format!("is `{}`, where anyone who can reach it spends the quota", config.listen.host);
         input.warn("listen_host", problem, "set client_tokens");
     }
-    if limiter.retreat.min_rpm > limiter.rate_rpm {
+    let has_rate = limiter.rate_rpm > 0;
+    if has_rate && limiter.retreat.min_rpm > limiter.rate_rpm {
         let problem = format!("is `{}`, above rate_rpm", limiter.retreat.min_rpm);
         input.warn("retreat_min_rpm", problem, "the rate is never lowered; make it smaller than rate_rpm");
     }
-    if input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
+    if has_rate && input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
         let problem = format!("is `{}`, above half of rate_rpm", limiter.urgent_reserve);
         input.warn("urgent_reserve", problem, format!("{} applies", limiter.rate_rpm / 2));
     }
