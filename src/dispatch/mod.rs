@@ -6,6 +6,7 @@
 //!              state_file    └──── feedback ◀──────┘
 //! ```
 
+pub mod fleet;
 pub mod permit;
 pub mod state_file;
 mod state_lines;

@@ -141,6 +141,28 @@ const ROWS: &[Row] = &[
         "Models whose requests wait because the upstream refused that model.",
         |s| float(s.limiter.models_held),
     ),
+    gauge(
+        "sidecar_fleet_standing",
+        "Without a fleet 0, joined 1, joining 2, repairing 3, away 4, sharing 5, other_version 6.",
+        |s| if s.fleet.id.is_empty() { 0.0 } else { f64::from(s.fleet.sight.standing.code()) },
+    ),
+    gauge("sidecar_fleet_replicas", "Sidecars of the fleet that are heard, this one among them.", |s| {
+        float(s.fleet.live())
+    }),
+    gauge(
+        "sidecar_fleet_absent",
+        "Silent sidecars of the fleet for which a share of the rate is left.",
+        |s| f64::from(s.fleet.absent),
+    ),
+    gauge("sidecar_fleet_window_used", "Places of the fleet's window that are in use.", |s| {
+        f64::from(s.fleet.sight.used)
+    }),
+    counter("sidecar_fleet_calls_total", "Calls that the fleet's Redis answered.", |s| {
+        approximate(s.fleet.calls)
+    }),
+    counter("sidecar_fleet_failures_total", "Calls and connections to the fleet's Redis that failed.", |s| {
+        approximate(s.fleet.failures)
+    }),
     of_agent(
         "agent_heartbeat_status",
         "1 when the agent was heard of within 1.5 times its interval, 0 when not.",

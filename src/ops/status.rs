@@ -1,6 +1,7 @@
 //! `GET /status`: the sidecar's state as one JSON object.
 
 use crate::limiter::snapshot::{BucketStats, QueueStats, RetreatStats, WindowStats, rounded};
+use crate::ops::fleet::FleetStatus;
 use crate::ops::readiness::Ready;
 use crate::ops::state::State;
 use crate::telemetry::agents::AgentView;
@@ -20,6 +21,8 @@ pub struct Status<'a> {
     agents: &'a [AgentView],
     clients: &'a [ClientView],
     in_flight: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<FleetStatus>,
     uptime_seconds: f64,
 }
 
@@ -80,6 +83,7 @@ impl<'a> From<&'a State> for Status<'a> {
             agents: &state.agents,
             clients: &state.clients,
             in_flight: limiter.in_flight,
+            fleet: FleetStatus::new(&state.fleet, state.now),
             uptime_seconds: rounded(state.uptime().as_secs_f64()),
         }
     }

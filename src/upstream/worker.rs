@@ -176,6 +176,7 @@ impl Forwarder {
         let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
+            call.not_after(permit.must_send_by());
         }
         let began = self.clock.now();
         let idle = job.needs_fresh_connection.then_some(Duration::ZERO);
@@ -329,7 +330,7 @@ impl Forwarder {
             Failure::Connect | Failure::Untrusted | Failure::Stale | Failure::Broken => {
                 Outcome::UpstreamBroken
             }
-            Failure::ConnectTimeout | Failure::Timeout => Outcome::UpstreamTimeout,
+            Failure::ConnectTimeout | Failure::PlaceEnded | Failure::Timeout => Outcome::UpstreamTimeout,
             Failure::Unsendable => Outcome::Invalid(400),
         };
         // The upstream may still be at work on it: an SDK that repeats it pays for it again.
