@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig, Reloaded};
 use crate::control::{Control, Refusal};
+use crate::dispatch::fleet::{self, thread::FleetView};
 use crate::dispatch::state_file::StateFile;
 use crate::dispatch::thread::{Command, Limiter, LimiterHandle, Parts};
 use crate::downstream::body_memory::BodyBudget;
@@ -171,7 +172,7 @@ impl Sidecar {
 
         let (fronts, threads) = (Threads::default(), Threads::default());
         let stopping = Stopping::default();
-        let gate = Gate::new(config.limiter.clone(), clock.now());
+        let mut gate = Gate::new(config.limiter.clone(), clock.now());
         let board = Arc::new(Published::new(gate.snapshot(clock.now())));
         let journal = Arc::new(Journal::new(metrics, &config, board.clone(), clock));
         let max_in_flight = (config.limiter.max_in_flight as usize, config.passthrough.max_in_flight);
@@ -192,8 +193,19 @@ impl Sidecar {
             let forwarder = pass_courier.clone();
             Box::new(move |job| forwarder.carry_pass_through(job))
         }));
-        let (limiter_thread, limiter) =
-            Limiter::new(Parts { gate, board: board.clone(), workers: Arc::new(limited), state, clock });
+        let fleet_view = Arc::new(Published::new(FleetView::default()));
+        let (fleet_thread, fleet) = fleet::join(fleet::Wiring {
+            live: live.clone(),
+            gate: &mut gate,
+            state: state.as_ref(),
+            snapshot: board.clone(),
+            view: fleet_view.clone(),
+            clock,
+        })
+        .unzip();
+        let workers = Arc::new(limited);
+        let parts = Parts { gate, board: board.clone(), workers, state, fleet, clock };
+        let (limiter_thread, limiter) = Limiter::new(parts);
 
         let control = Arc::new(Control::new(
             live.clone(),
@@ -210,6 +222,7 @@ impl Sidecar {
         let overview = Arc::new(Overview::new(Sources {
             live: live.clone(),
             snapshot: board.clone(),
+            fleet: fleet_view,
             journal: journal.clone(),
             readiness: readiness.clone(),
             open: open.clone(),
@@ -270,8 +283,13 @@ impl Sidecar {
             let _ = signal_hook::low_level::raise(SIGTERM);
         };
         threads
-            .spawn_vital("limiter".into(), move || limiter_thread.run(), end_process)
+            .spawn_vital("limiter".into(), move || limiter_thread.run(), end_process.clone())
             .map_err(StartError::System)?;
+        if let Some(fleet) = fleet_thread {
+            threads
+                .spawn_vital("fleet".into(), move || fleet.run(), end_process)
+                .map_err(StartError::System)?;
+        }
         spawn("prober", Box::new(move || prober.run(&watched)))?;
         spawn(
             "show",

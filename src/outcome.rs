@@ -26,6 +26,8 @@ pub enum Outcome {
     UpstreamBroken,
     /// The client's request breaks HTTP's rules or the sidecar's bounds, with the status that says how.
     Invalid(u16),
+    /// The Redis that a fleet shares its quota in does not answer.
+    QuotaUnavailable,
     /// The sidecar is shutting down.
     ShuttingDown,
     /// A defect in the sidecar itself.
@@ -117,6 +119,9 @@ impl Outcome {
             Outcome::UpstreamBroken => own(502, "UpstreamError", "upstream_error", Error, Level::Info, false),
             Outcome::Invalid(status) => {
                 own(status, "InvalidRequest", invalid_code(status), Error, Level::Info, false)
+            }
+            Outcome::QuotaUnavailable => {
+                own(503, "QuotaUnavailable", "quota_unavailable", Rejected, Level::Warn, true)
             }
             Outcome::ShuttingDown => own(503, "ShuttingDown", "shutting_down", Rejected, Level::Info, true),
             Outcome::Internal => own(500, "InternalError", "internal_error", Error, Level::Error, false),

@@ -14,7 +14,8 @@ binary=$(realpath -- "$1")
 cd "$(dirname -- "$0")/../.."
 bare=target/boot-test/system
 [ -d "$bare" ] || fail 'the bare system is missing: run boot_test.sh first'
-work=$(mktemp -d)
+mkdir -p target
+work=$(mktemp -d "$PWD/target/image-test.XXXXXX")
 # vfs and chroot need no support of the kernel's that a container might lack.
 image() { buildah --root "$work/images" --runroot "$work/run" --storage-driver vfs "$@"; }
 trap 'image umount --all >/dev/null 2>&1 || true; rm -rf -- "$work"' EXIT

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::key::Reload::Live;
+use super::key::Reload::{Live, Restart};
 use super::key::Variable::Own;
 use super::key::{Keys, Row, Section, defaults};
 use super::kind::OrDefault;
@@ -18,13 +18,13 @@ pub use super::retreat::RetreatSettings;
 /// Threads of one worker pool.
 pub(super) const MAX_WORKERS: u32 = 4096;
 
-/// The window within which the upstream counts.
-const WINDOW: Duration = Duration::from_secs(60);
+/// The window within which NVIDIA counts.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The settings of the limiter's gate. `Default` is the specification's figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `rate_rpm`, the base rate: requests a minute that the upstream grants.
+    /// `rate_rpm`, the base rate: requests a minute that the upstream grants; 0 is no rate at all.
     pub rate_rpm: u32,
     /// `bucket_capacity`: how many requests an idle gate lets through at once.
     pub bucket_capacity: u32,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub rate_scope: RateScope,
     /// `model_rates`: rates of single models beside it; the first that matches counts.
     pub model_rates: Vec<ModelRate>,
-    /// The rolling window within which the upstream counts; not configurable.
+    /// `rate_window`: the rolling window within which the upstream counts.
     pub window: Duration,
     /// `max_in_flight`: how many requests may be on their way at once.
     pub max_in_flight: u32,
@@ -110,10 +110,10 @@ impl Section for Settings {
                 name: "rate_rpm",
                 variable: Own,
                 reload: Live,
-                kind: OrDefault(Whole(1..=MAX_RPM)),
+                kind: OrDefault(Whole(0..=MAX_RPM)),
                 default: 40,
                 of: |c| &c.rate_rpm,
-                text: "Limited requests in any 60 s, {range}. Out of range falls back to the default.",
+                text: "Limited requests in any 60 s, {range}; 0 is no rate at all, only `max_in_flight`: for a NIM of your own. Out of range falls back to the default.",
             }),
             bucket_capacity: keys.key(&Row {
                 name: "bucket_capacity",
@@ -123,6 +123,15 @@ impl Section for Settings {
                 default: 40,
                 of: |c| &c.bucket_capacity,
                 text: "The largest burst, {range} requests.",
+            }),
+            window: keys.key(&Row {
+                name: "rate_window",
+                variable: Own,
+                reload: Restart,
+                kind: Seconds(1.0..=60.0),
+                default: MINUTE,
+                of: |c| &c.window,
+                text: "Seconds within which the upstream counts, {range}: of `rate_rpm`, as much as belongs to so many. NVIDIA counts by the minute.",
             }),
             urgent_reserve: keys.key(&Row {
                 name: "urgent_reserve",
@@ -151,7 +160,6 @@ impl Section for Settings {
                 of: |c| &c.model_rates,
                 text: "Rates of single models beside it: a list of `match` (a model's name with `*`), `rate` (windows such as `20/1m, 300/1h`, each of which holds; s, m, h, d) and `in_flight` (the most at one time). The first that matches counts.",
             }),
-            window: WINDOW,
             max_in_flight: keys.key(&Row {
                 name: "max_in_flight",
                 variable: Own,

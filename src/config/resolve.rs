@@ -1,11 +1,11 @@
 //! From given values to a valid configuration: every key read once, then what must fit together.
 
 use super::key::Reload;
-use super::limiter::QueueFullPolicy;
+use super::limiter::{QueueFullPolicy, RateScope};
 use super::notice::{Faults, Notice, Source};
 use super::raw::{self, Given};
 use super::reading::{self, Input};
-use super::{BaseUrl, Config, Listen, spelling, table};
+use super::{BaseUrl, Config, Listen, RedisAway, spelling, table};
 
 /// A configuration, valid when there are no faults.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ fn contradictions(config: &Config, input: &mut Input) {
         };
         input.fault(key, format!("is `{port}`, as is {other}"), "give the two listeners different ports");
     }
+    fleet_contradictions(config, input);
     let (retreat, recover) = (config.limiter.retreat.threshold, config.limiter.retreat.recover_threshold);
     if recover > retreat {
         let given = input.gives("recover_429_threshold");
@@ -123,9 +124,34 @@ fn contradictions(config: &Config, input: &mut Input) {
     }
 }
 
+/// What belongs together about the fleet.
+fn fleet_contradictions(config: &Config, input: &mut Input) {
+    let fleet = &config.fleet;
+    if fleet.sentinels.is_empty() != fleet.master.is_none() {
+        let (key, other) = match fleet.master {
+            Some(_) => ("redis_master", "redis_sentinels"),
+            None => ("redis_sentinels", "redis_master"),
+        };
+        input.fault(key, format!("is set without {other}"), "set both or none");
+    }
+    if fleet.url.is_some() && (config.limiter.rate_scope == RateScope::Model || config.limiter.rate_rpm == 0)
+    {
+        let problem = "needs a rate of the whole key to share";
+        input.fault("redis_url", problem, "set rate_scope to key and a rate_rpm, or remove redis_url");
+    }
+    if fleet.away == Some(RedisAway::Share) && fleet.max == 0 {
+        input.fault("redis_away", "is `share`, and fleet_max does not say among how many", "set fleet_max");
+    }
+}
+
 /// Warnings about what is allowed and deserves a look.
 fn advice(config: &Config, input: &mut Input) {
-    let Config { upstream, passthrough, limiter, front, .. } = config;
+    let Config { upstream, passthrough, limiter, front, fleet, .. } = config;
+    if fleet.url.is_none() && (fleet.max > 0 || fleet.master.is_some() || fleet.password_file.is_some()) {
+        let key =
+            ["fleet_max", "redis_master", "redis_password_file"].into_iter().find(|key| input.gives(key));
+        input.warn(key.unwrap_or("fleet_max"), "has no effect without redis_url", "set both or none");
+    }
     if upstream.api_key.is_none() {
         let problem = "is empty, so each client's own Authorization is passed on";
         input.warn("upstream_api_key", problem, "set it to let the clients share one key");
@@ -144,11 +170,12 @@ fn advice(config: &Config, input: &mut Input) {
         let problem = format!("is `{}`, where anyone who can reach it spends the quota", config.listen.host);
         input.warn("listen_host", problem, "set client_tokens");
     }
-    if limiter.retreat.min_rpm > limiter.rate_rpm {
+    let has_rate = limiter.rate_rpm > 0;
+    if has_rate && limiter.retreat.min_rpm > limiter.rate_rpm {
         let problem = format!("is `{}`, above rate_rpm", limiter.retreat.min_rpm);
         input.warn("retreat_min_rpm", problem, "the rate is never lowered; make it smaller than rate_rpm");
     }
-    if input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
+    if has_rate && input.gives("urgent_reserve") && limiter.urgent_reserve > limiter.rate_rpm / 2 {
         let problem = format!("is `{}`, above half of rate_rpm", limiter.urgent_reserve);
         input.warn("urgent_reserve", problem, format!("{} applies", limiter.rate_rpm / 2));
     }

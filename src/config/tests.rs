@@ -267,7 +267,8 @@ fn a_patch_changes_all_it_names_or_nothing() {
     assert_eq!(config.limiter.queue.full_policy, QueueFullPolicy::DropLowest);
     let config = patched(r#"{"fallback_enabled_passthrough": false}"#).expect("valid");
     assert_eq!(config.limiter.queue.full_policy, QueueFullPolicy::Reject);
-    let found = patched(r#"{"rate_rpm": 0, "admin_token": "x", "queue_max_size": "9"}"#).expect_err("faulty");
+    let found =
+        patched(r#"{"rate_rpm": -1, "admin_token": "x", "queue_max_size": "9"}"#).expect_err("faulty");
     assert_eq!(found.notices().len(), 3, "{found}");
-    assert!(found.to_string().contains("rate_rpm is `0`, out of range"), "{found}");
+    assert!(found.to_string().contains("rate_rpm is `-1`, out of range"), "{found}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::agents::{Agent, Agents, Class, Classes};
 use super::clients::Clients;
+use super::fleet::Fleet;
 use super::front::Front;
 use super::keepalive::Keepalive;
 use super::key::Reload::{Live, Restart};
@@ -50,6 +51,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where the last minute's requests outlive a restart; the retreat's rate does not.
     pub state_file: Option<PathBuf>,
+    /// The fleet that the sidecar shares its quota with.
+    pub fleet: Fleet,
     /// What is logged, and how it looks.
     pub log: Log,
 }
@@ -117,6 +120,7 @@ impl Section for Config {
                 of: |c| &c.state_file,
                 text: "The file in which the last minute's requests outlive a restart. Without one, they do not.",
             }),
+            fleet: keys.section(|c| &c.fleet),
             log: keys.section(|c| &c.log),
         }
     }

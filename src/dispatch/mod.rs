@@ -6,7 +6,8 @@
 //!              state_file    └──── feedback ◀──────┘
 //! ```
 
+pub mod fleet;
 pub mod permit;
 pub mod state_file;
-mod state_lines;
+pub mod state_lines;
 pub mod thread;

@@ -28,6 +28,12 @@ impl Permit {
         Permit { ticket, candidate, reports, report: Some(Report::Unsent), returned: None }
     }
 
+    /// Until when the request must have been sent, if its place ends.
+    #[must_use]
+    pub fn must_send_by(&self) -> Option<Moment> {
+        self.ticket.must_send_by
+    }
+
     /// The request is about to be sent: from here on a permit that is dropped without a word does not give its ticket back.
     pub fn begin(&mut self) {
         self.report = None;
@@ -97,7 +103,7 @@ mod tests {
     #[test]
     fn the_limiter_hears_once_when_the_request_was_sent_and_at_the_end_that_the_slot_is_free() {
         let (reports, heard) = unbounded();
-        let ticket = Ticket { id: 7, granted_at: Moment::ZERO };
+        let ticket = Ticket { id: 7, granted_at: Moment::ZERO, must_send_by: None };
         let candidate = Candidate {
             id: 1,
             priority: Priority::Normal,

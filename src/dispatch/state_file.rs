@@ -63,6 +63,13 @@ impl StateFile {
         Ok(state)
     }
 
+    /// How long ago each ticket was granted that was read at the start.
+    #[must_use]
+    pub fn restored(&self) -> Vec<Duration> {
+        let repeat = |&(age, count): &(Duration, u32)| std::iter::repeat_n(age, count as usize);
+        self.restored.iter().flat_map(repeat).collect()
+    }
+
     /// Whether [`open`](StateFile::open) would succeed; the journal of a sidecar that is running stays as it is.
     ///
     /// # Errors

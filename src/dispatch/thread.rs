@@ -5,13 +5,14 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::limiter::Settings;
+use crate::dispatch::fleet::handle::Fleet;
 use crate::dispatch::permit::{Dispatch, Feedback, Permit};
 use crate::dispatch::state_file::StateFile;
 use crate::downstream::job::Job;
 use crate::limiter::admission::{Candidate, Event, Next, Offered, Outlook, Refused};
 use crate::limiter::gate::{Gate, Unfit};
 use crate::limiter::places::Places;
-use crate::limiter::snapshot::{RetreatState, Snapshot, WaitingJob};
+use crate::limiter::snapshot::{ClientSide, RetreatState, Snapshot, WaitingJob};
 use crate::outcome::Outcome;
 use crate::priority::Priority;
 use crate::published::Published;
@@ -25,6 +26,9 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
 /// Messages taken from one channel before the others and the tickets get their turn.
 const MESSAGES_A_TURN: usize = 512;
+
+/// The `Retry-After` while the fleet's Redis is away: nothing here says when it returns.
+const FLEET_RETRY: Duration = Duration::from_secs(5);
 
 /// What may be asked of the limiter.
 pub enum Command {
@@ -75,6 +79,7 @@ pub struct Limiter {
     workers: Arc<Pool<Dispatch>>,
     board: Arc<Published<Snapshot>>,
     state: Option<StateFile>,
+    fleet: Option<Fleet>,
     clock: Clock,
     published_at: Moment,
     is_stale: bool,
@@ -91,6 +96,8 @@ pub struct Parts {
     pub workers: Arc<Pool<Dispatch>>,
     /// Remembers the window over a restart.
     pub state: Option<StateFile>,
+    /// The fleet that it shares its window with.
+    pub fleet: Option<Fleet>,
     /// The clock.
     pub clock: Clock,
 }
@@ -99,7 +106,7 @@ impl Limiter {
     /// A limiter and the way to it.
     #[must_use]
     pub fn new(parts: Parts) -> (Limiter, LimiterHandle) {
-        let Parts { mut gate, board, workers, mut state, clock } = parts;
+        let Parts { mut gate, board, workers, mut state, fleet, clock } = parts;
         let now = clock.now();
         if let Some(state) = &mut state {
             gate.restore_window(state.take_restored(), now);
@@ -119,6 +126,7 @@ impl Limiter {
             workers,
             board,
             state,
+            fleet,
             clock,
             published_at: now,
             is_stale: true,
@@ -136,10 +144,16 @@ impl Limiter {
             open = self.take_arrivals(now);
             self.take_reports(now);
             self.take_commands(now);
+            if let Some(fleet) = &mut self.fleet {
+                self.is_stale |= fleet.listen(&mut self.gate, now);
+            }
             if now >= self.closes_at {
                 self.refuse_waiting();
             }
             self.release(now);
+            if let Some(fleet) = &mut self.fleet {
+                fleet.speak(&mut self.gate, now);
+            }
             self.tell_events();
             self.publish(now);
         }
@@ -156,6 +170,9 @@ impl Limiter {
             select.recv(&self.commands);
         }
         select.recv(&self.reports);
+        if let Some(fleet) = &self.fleet {
+            select.recv(fleet.words());
+        }
         let publish_at = if self.is_stale { self.published_at + PUBLISH_EVERY } else { Moment::NEVER };
         let ready_at = self.gate.ready_at(self.clock.now()).unwrap_or(Moment::NEVER);
         let closes_at = if self.gate.depth() == 0 { Moment::NEVER } else { self.closes_at };
@@ -213,6 +230,11 @@ impl Limiter {
                 self.remember(&job, now + outlook.retry_after, now);
                 refuse(job, Outcome::NoTicket, &message, outlook);
             }
+            Offered::Refused { job, reason: Refused::FleetAway, .. } => job.refuse(
+                Outcome::QuotaUnavailable,
+                "the Redis in which the fleet shares its quota does not answer; try again in a few seconds",
+                Some(FLEET_RETRY),
+            ),
             Offered::Displaced { mut job, outlook, .. } => {
                 job.end_wait(now);
                 self.remember(&job, now + outlook.retry_after, now);
@@ -301,7 +323,10 @@ impl Limiter {
                     let _ = answer.send(());
                 }
                 Command::Waiting(most, answer) => {
-                    let jobs = self.gate.waiting(most, now, |job| job.facts.request_id.clone());
+                    let jobs = self.gate.waiting(most, now, |job| ClientSide {
+                        request_id: job.facts.request_id.clone(),
+                        early_since: job.link().early_since(),
+                    });
                     let _ = answer.send(jobs);
                 }
                 Command::CloseAt(moment) => self.closes_at = moment,

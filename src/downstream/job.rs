@@ -17,6 +17,7 @@ use crate::priority::Priority;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route, UpstreamError};
 use crate::telemetry::usage::UsageReader;
+use crate::workers::shares::Share;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Job {
     pub attempts: u32,
     /// How often no connection to the upstream came about.
     pub unconnected: u32,
+    /// Its client's hold on a pass-through worker.
+    pub worker: Option<Share>,
     /// A pooled connection failed it: the next attempt takes a fresh one.
     pub needs_fresh_connection: bool,
     /// What it did upstream, for its record.
@@ -150,6 +153,7 @@ impl Job {
             queued: Duration::ZERO,
             attempts: 0,
             unconnected: 0,
+            worker: None,
             needs_fresh_connection: false,
             upstream: UpstreamAttempt::default(),
             early: None,
@@ -203,9 +207,9 @@ impl Job {
         self.end_with_frame(outcome, error, unsent);
     }
 
-    /// Enters in the books how long it waited for its first ticket; to be called before each attempt is counted.
+    /// Enters in the books how long it waited for its first ticket, once that is about to be used.
     pub fn enter_wait(&self) {
-        if self.attempts == 0 && self.facts.route == Route::Limited {
+        if self.attempts == 0 && self.unconnected == 0 && self.facts.route == Route::Limited {
             self.journal.waited(self.facts.priority, self.queued);
         }
     }

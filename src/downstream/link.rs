@@ -214,10 +214,10 @@ impl Link {
         }
     }
 
-    /// Since when the answer of the request that is lent has been an early 200.
+    /// Since when the answer of the request that is lent has been an early 200. For its holder, who is not writing.
     #[must_use]
     pub fn early_since(&self) -> Option<Moment> {
-        self.kept_alive.try_lock()?.as_ref()?.early_since()
+        self.kept_alive.lock().as_ref()?.early_since()
     }
 
     /// The holder is about to write the answer. The loop does not begin one any more, and signs stand where the holder's

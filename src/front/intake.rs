@@ -21,6 +21,7 @@ use crate::outcome::Outcome;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::record::{Record, Route};
 use crate::workers::pool::Pool;
+use crate::workers::shares::Shares;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, TcpStream};
@@ -107,6 +108,7 @@ pub struct IntakeParts {
 /// Shared by all event loops.
 pub struct Intake {
     parts: IntakeParts,
+    shares: Shares,
     next_id: AtomicU64,
     fingerprints: Fingerprints,
 }
@@ -115,7 +117,12 @@ impl Intake {
     /// An intake that hands on to what it is wired to.
     #[must_use]
     pub fn new(parts: IntakeParts) -> Intake {
-        Intake { parts, next_id: AtomicU64::new(1), fingerprints: Fingerprints::default() }
+        Intake {
+            parts,
+            shares: Shares::default(),
+            next_id: AtomicU64::new(1),
+            fingerprints: Fingerprints::default(),
+        }
     }
 
     pub(super) fn max_connections(&self) -> usize {
@@ -174,7 +181,8 @@ impl Intake {
     }
 
     /// An error answer to something that never became a request.
-    pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
+    /// `path` is empty where none is known.
+    pub(super) fn refusal(&self, outcome: Outcome, message: &str, path: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
         self.parts.journal.close(&Record::of_no_request(
             &request_id,
@@ -184,7 +192,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
-            path: "",
+            path,
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],
@@ -307,15 +315,29 @@ impl Intake {
             match job.facts.route {
                 Route::Limited => self.parts.limiter.arrive(job),
                 Route::PassThrough => {
-                    // Nobody counts how long a pass-through request waits, so none does.
-                    if let Err(job) = self.parts.pass_through.submit_if_free(job) {
-                        let message = "all pass-through workers are busy (passthrough_max_in_flight)";
-                        job.refuse(Outcome::QueueFull, message, Some(BUSY_RETRY));
-                    }
+                    self.pass_through(job);
                 }
             }
         }
         Handled::Lent { job: Some(id), look_at }
+    }
+}
+
+impl Intake {
+    /// Hands a request to a pass-through worker. Nobody counts how long such a request waits, so none does.
+    fn pass_through(&self, mut job: Job) {
+        let free = self.parts.pass_through.free();
+        job.worker = self.shares.take(&job.facts.client, free);
+        let has_share = job.worker.is_some();
+        let submitted = if has_share { self.parts.pass_through.submit_if_free(job) } else { Err(job) };
+        if let Err(job) = submitted {
+            let message = if has_share || free == 0 {
+                "all pass-through workers are busy (passthrough_max_in_flight)"
+            } else {
+                "this client has its share of the pass-through workers, the rest is for others (passthrough_max_in_flight)"
+            };
+            job.refuse(Outcome::QueueFull, message, Some(BUSY_RETRY));
+        }
     }
 }
 

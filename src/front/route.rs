@@ -63,7 +63,11 @@ pub fn classify(head: &Head, body: &[u8], config: &Config) -> Class {
         Body::Named { name, .. } if wanted.stream => Some(cut(name.clone().into_owned(), MAX_MODEL_NAME)),
         _ => None,
     };
-    Class { asked_model, wanted, ..route_of(head, body, config) }
+    let mut class = Class { asked_model, wanted, ..route_of(head, body, config) };
+    if is_free(head) {
+        class.route = Route::PassThrough;
+    }
+    class
 }
 
 fn route_of(head: &Head, body: Body<'_>, config: &Config) -> Class {
@@ -136,6 +140,21 @@ fn is_inference(head: &Head) -> bool {
     INFERENCE_PATHS.contains(&segments.join("/").as_str())
         // NIM's models beside the language models: /v1/genai/{publisher}/{model} and its like.
         || matches!(segments.as_slice(), ["genai" | "cv" | "vlm" | "retrieval" | "biology", _, ..])
+}
+
+/// Whether this asks for what costs the upstream no inference, and NVIDIA's quota nothing: how long a text is, and what
+/// became of a request that was answered with 202.
+fn is_free(head: &Head) -> bool {
+    let segments = path::segments(head.path());
+    match (head.method(), segments.last().map(String::as_str)) {
+        ("POST", Some(last)) => {
+            ["tokenize", "detokenize", "count_tokens", "counttokens", "input_tokens"].contains(&last)
+        }
+        ("GET" | "HEAD", _) => {
+            segments.iter().find(|segment| *segment != "v1").is_some_and(|s| s == "status")
+        }
+        _ => false,
+    }
 }
 
 /// What a body says of the model.
@@ -385,6 +404,19 @@ mod tests {
         for body in [br#"{"model":7}"#.as_slice(), b"", b"--boundary", b"[{}]", br#"{"model":"gpt-5"}"#] {
             assert_eq!(class(body), (Route::PassThrough, Destination::Other), "{}", body.escape_ascii());
         }
+    }
+
+    #[test]
+    fn counting_tokens_and_asking_for_a_result_take_no_ticket() {
+        let body = r#"{"model":"nvidia/x"}"#;
+        for path in ["/v1/messages/count_tokens", "/tokenize", "/v1/tokenize?x", "/v1/responses/input_tokens"]
+        {
+            let class = class_of(path, body, &Config::default());
+            assert_eq!((class.route, class.destination), (Route::PassThrough, Destination::Nvidia), "{path}");
+        }
+        let get = request("GET", "/v1/status/0a1b", "", body);
+        assert_eq!(classify(&get.head, &get.body, &Config::default()).route, Route::PassThrough);
+        assert_eq!(class_of("/v1/messages", body, &Config::default()).route, Route::Limited);
     }
 
     #[test]

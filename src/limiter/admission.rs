@@ -35,6 +35,8 @@ pub struct Ticket {
     pub id: u64,
     /// When it was granted, for the journal of the window.
     pub granted_at: Moment,
+    /// Until when the request must have been sent: its place in a fleet's window ends then.
+    pub must_send_by: Option<Moment>,
 }
 
 /// The gate's answer to a newcomer.
@@ -71,6 +73,8 @@ pub enum Refused {
     QueueFull,
     /// There would be no ticket within the time that it may wait: 429.
     NoTicket,
+    /// The fleet's Redis is away, and this sidecar may not send without it: 503.
+    FleetAway,
 }
 
 /// What a request that is turned away can be told.

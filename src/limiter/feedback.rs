@@ -105,6 +105,9 @@ impl<J> Gate<J> {
     }
 
     fn stamp(&mut self, ticket: Ticket, group: Group, at: Moment) {
+        if let Some(shared) = &mut self.shared {
+            shared.sent(ticket.id, at);
+        }
         if let Some(quota) = &mut self.quota {
             quota.sent(ticket, at);
         }
@@ -133,6 +136,9 @@ impl<J> Gate<J> {
         };
         flight.sent_at = Some(now);
         flight.answered = true;
+        if let Some(shared) = &mut self.shared {
+            shared.unsent(ticket.id);
+        }
         let group = flight.group;
         if let Some(quota) = &mut self.quota {
             quota.give_back(ticket);
@@ -207,8 +213,9 @@ impl<J> Gate<J> {
 
     /// A refusal at the window's edge at the base rate may be uneven travel, unless the next try is refused too.
     fn suspect_travel(&mut self, isolated: bool, answer: &Answer) {
+        let common = self.used_by_fleet();
         let Some(window) = self.quota.as_ref().map(Quota::window) else { return };
-        let full = window.used(answer.now) as f64 >= f64::from(window.limit()) * EDGE;
+        let full = window.used(answer.now).max(common) as f64 >= f64::from(window.limit()) * EDGE;
         if !isolated {
             self.lesson.pending = None;
         } else if full && self.retreat.state() == RetreatState::Normal && self.lesson.pending.is_none() {
@@ -219,8 +226,10 @@ impl<J> Gate<J> {
     /// One answer that tells something about the key.
     fn sample(&mut self, refused: bool, answer: &Answer) {
         let now = answer.now;
+        // What the others of a fleet have sent was granted as well.
+        let common = self.used_by_fleet();
         let Some(quota) = &mut self.quota else { return };
-        let sent = u32::try_from(quota.window().used(now)).unwrap_or(u32::MAX);
+        let sent = u32::try_from(quota.window().used(now).max(common)).unwrap_or(u32::MAX);
         let granted =
             sent.saturating_sub(self.retreat.refused_within(self.settings.window, now) + u32::from(refused));
         let was = self.retreat.state();

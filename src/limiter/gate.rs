@@ -21,6 +21,7 @@ use super::quota::Quota;
 use super::rate::Rpm;
 use super::reserve::Reserve;
 use super::retreat::{Change, Retreat};
+use super::shared::Shared;
 use super::store::{Place, Store, Waiting};
 use crate::clock::Moment;
 use crate::config::limiter::{QueueFullPolicy, RateScope, Settings};
@@ -48,6 +49,8 @@ pub struct Gate<J> {
     /// The key's own quota; `None` where each model has one of its own, and where there is no rate.
     pub(super) quota: Option<Quota>,
     pub(super) retreat: Retreat,
+    /// Where places come from when they are a fleet's.
+    pub(super) shared: Option<Shared>,
     pub(super) flights: HashMap<u64, Flight>,
     /// How many requests of each client are on their way.
     in_flight_of: HashMap<Arc<str>, u32>,
@@ -112,6 +115,7 @@ impl<J> Gate<J> {
             key: Hold::default(),
             quota: quota_of(&settings, base, now),
             retreat: Retreat::new(settings.retreat.clone(), settings.adaptive, base, now),
+            shared: None,
             flights: HashMap::new(),
             in_flight_of: HashMap::new(),
             suspicion: None,
@@ -131,6 +135,9 @@ impl<J> Gate<J> {
     /// it would stand had it waited from then on: within its client's jobs, in its client's turn, and risen as far.
     pub fn offer(&mut self, candidate: Candidate, job: J, now: Moment) -> Offered<J> {
         self.advance(now);
+        if self.shared.as_ref().is_some_and(|shared| shared.sight.refuses) {
+            return self.refuse(&candidate, job, Refused::FleetAway, now);
+        }
         let bounds = &self.settings.queue;
         let mut displaced = None;
         let mut stand = Stand::Queued;
@@ -189,6 +196,8 @@ impl<J> Gate<J> {
         let may_send = self.has_slot() && !matches!(self.key.passage(now), Passage::Wait(_));
         let least_urgent = if !may_send {
             None
+        } else if self.is_shared() {
+            self.least_urgent_granted(now)
         } else if self.key_free_at(Priority::Low, now) <= now {
             Some(Priority::Low)
         } else {
@@ -197,11 +206,15 @@ impl<J> Gate<J> {
         };
         if let Some(least_urgent) = least_urgent
             && let Some(pick) = self.lanes.pick(least_urgent, now)
+            && self.may_take(pick.priority, now)
             && let Some(waiting) = self.serve(pick.key, now)
         {
             let ticket = self.grant(&waiting, now);
             self.settle(now);
             return Next::Release { job: waiting.job, candidate: waiting.candidate, ticket };
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.give_back_rest();
         }
         if may_send && let Some(quota) = &mut self.quota {
             quota.waited_for(!self.lanes.is_empty(), now);
@@ -494,8 +507,10 @@ impl<J> Gate<J> {
 
     fn grant(&mut self, waiting: &Waiting<J>, now: Moment) -> Ticket {
         self.tickets += 1;
-        let ticket = Ticket { id: self.tickets, granted_at: now };
         let candidate = &waiting.candidate;
+        let urgent = candidate.priority == Priority::Urgent;
+        let must_send_by = self.shared.as_mut().and_then(|shared| shared.take(self.tickets, urgent, now));
+        let ticket = Ticket { id: self.tickets, granted_at: now, must_send_by };
         if waiting.promise.is_some() {
             self.totals.dequeued += 1;
         }
@@ -516,7 +531,8 @@ impl<J> Gate<J> {
 
     /// When the next ticket can be granted, if somebody stands in line and a slot is free.
     fn ticket_at(&self, now: Moment) -> Option<Moment> {
-        if self.lanes.is_empty() || !self.has_slot() {
+        // A fleet's grant comes by itself.
+        if self.lanes.is_empty() || !self.has_slot() || self.is_shared() {
             return None;
         }
         let key = match self.key.passage(now) {
@@ -556,7 +572,8 @@ impl<J> Gate<J> {
 
     /// Notes which LOW job is next in line with nothing above it, and keeps since when if it still is the same.
     pub(super) fn note_low(&mut self, now: Moment) {
-        let next = if self.lanes.only_low() && self.is_slow(now) {
+        let behind = self.shared.as_ref().is_some_and(|shared| shared.sight.behind);
+        let next = if self.lanes.only_low() && self.is_slow(now) && !behind {
             self.lanes.pick(Priority::Low, now)
         } else {
             None

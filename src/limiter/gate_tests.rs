@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::duration_from_secs_f64;
 use crate::config::limiter::{ModelPattern, ModelRate, QueueSettings, RateWindow};
 use crate::limiter::admission::{Outlook, Report, Scope, Verdict};
+use crate::limiter::snapshot::ClientSide;
 use crate::limiter::snapshot::RetreatState;
 use crate::priority::Priority;
 use proptest::prelude::*;
@@ -605,7 +606,7 @@ proptest! {
             }
             let snapshot = story.gate.snapshot(story.now);
             prop_assert_eq!(snapshot.queue.depth_by_priority.iter().sum::<usize>(), alive.len());
-            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now, u64::to_string).len(), alive.len());
+            prop_assert_eq!(story.gate.waiting(usize::MAX, story.now, |_| ClientSide::default()).len(), alive.len());
             prop_assert_eq!(snapshot.in_flight, story.out.len());
             prop_assert!(snapshot.in_flight <= 8);
         }

@@ -106,6 +106,8 @@ pub struct Pick {
     pub key: Key,
     /// The priority that its client asked for.
     pub priority: Priority,
+    /// The priority at which it competes, as its index.
+    pub level: usize,
     /// Whether it is LOW, has not risen, and nothing above it waits: the one that is shed when no ticket comes.
     pub sheddable: bool,
 }
@@ -240,9 +242,9 @@ impl Lanes {
                 best = Some((level, priority, front));
             }
         }
-        let (_, priority, front) = best?;
+        let (level, priority, front) = best?;
         let sheddable = self.only_low() && self.rises(front.order.arrived, now) == 0;
-        Some(Pick { key: front.key, priority, sheddable })
+        Some(Pick { key: front.key, priority, level, sheddable })
     }
 
     /// The job that moves from the overflow into the queue when there is room for one.

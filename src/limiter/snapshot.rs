@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub bucket: BucketStats,
     /// The rolling window.
     pub window: WindowStats,
+    /// What is configured of single models, in the order of the configuration.
+    pub quotas: Vec<QuotaStats>,
     /// The retreat.
     pub retreat: RetreatStats,
     /// Requests on their way.
@@ -158,6 +160,36 @@ pub struct WindowStats {
     pub margin: Duration,
 }
 
+/// One window of a configured entry of `model_rates`, or its `in_flight`, or with `rate_scope: model` the rate of each model that
+/// no entry matches. Each model has it for itself: what is shown is the one that has used most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotaStats {
+    /// The entry's `match`; `*` for the rate of `rate_scope: model`.
+    pub pattern: Arc<str>,
+    /// The window's length; `None` for requests at one time.
+    pub span: Option<Duration>,
+    /// Requests that count now.
+    pub used: usize,
+    /// How many may count at once.
+    pub limit: usize,
+    /// When the next request may go; `None` when one may go now, or one of those on their way has to end first.
+    pub next_free: Option<Moment>,
+}
+
+impl QuotaStats {
+    /// The window as labels and pages name it: its seconds, `60s`, or `in_flight`.
+    #[must_use]
+    pub fn window(&self) -> String {
+        self.span.map_or_else(|| "in_flight".to_owned(), |span| format!("{}s", span.as_secs()))
+    }
+
+    /// How long from `now` until the next request may go; zero when one may.
+    #[must_use]
+    pub fn wait_at(&self, now: Moment) -> Duration {
+        self.next_free.map_or(Duration::ZERO, |at| at.since(now))
+    }
+}
+
 /// The state of the retreat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RetreatState {
@@ -248,6 +280,18 @@ pub struct WaitingJob {
     /// How long until its ticket, by the present depth and rate.
     #[serde(rename = "estimate_seconds", serialize_with = "seconds")]
     pub eta: Duration,
+    /// How long its client has been kept alive by an early 200.
+    #[serde(rename = "kept_alive_seconds", serialize_with = "optional_seconds")]
+    pub kept_alive: Option<Duration>,
+}
+
+/// What the shell of the gate knows of a waiting job.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSide {
+    /// The `X-Request-Id` that its answer will carry.
+    pub request_id: String,
+    /// Since when its answer has been an early 200.
+    pub early_since: Option<Moment>,
 }
 
 /// Three digits after the point are enough for people and keep the JSON short.
@@ -289,6 +333,10 @@ fn model_name<S: Serializer>(model: &Option<Arc<str>>, serializer: S) -> Result<
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(time.as_secs_f64()))
+}
+
+fn optional_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| rounded(time.as_secs_f64())).serialize(serializer)
 }
 
 fn as_text<S: Serializer, T: std::fmt::Display>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

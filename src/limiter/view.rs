@@ -6,8 +6,9 @@ use super::admission::{Candidate, Outlook};
 use super::fairness::Order;
 use super::gate::Gate;
 use super::lanes::{Stand, Standing};
+use super::model_quota::quota_stats;
 use super::models::REST;
-use super::snapshot::{HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob};
+use super::snapshot::{ClientSide, HELD_SHOWN, HeldModel, QueueStats, RetreatStats, Snapshot, WaitingJob};
 use super::store::Place;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -85,7 +86,8 @@ impl<J> Gate<J> {
             },
             bucket: self.quota.as_ref().map(|quota| quota.bucket_stats(now)).unwrap_or_default(),
             window: self.quota.as_ref().map(|quota| quota.window_stats(now)).unwrap_or_default(),
-            retreat: self.retreat.stats(now),
+            quotas: quota_stats(self.models.rules(), &self.models.iter().map(|(_, model)| &model.quota), now),
+            retreat: self.retreat_stats(now),
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
             held,
@@ -97,9 +99,14 @@ impl<J> Gate<J> {
     }
 
     /// Up to `max` waiting jobs in about the order in which they will go; held and delayed ones last. Walks the queue.
-    /// `request_id` names a job as its client knows it.
+    /// `client_side` says what the gate does not know of a job.
     #[must_use]
-    pub fn waiting(&self, max: usize, now: Moment, request_id: impl Fn(&J) -> String) -> Vec<WaitingJob> {
+    pub fn waiting(
+        &self,
+        max: usize,
+        now: Moment,
+        client_side: impl Fn(&J) -> ClientSide,
+    ) -> Vec<WaitingJob> {
         let aging = self.settings.queue.aging;
         let in_line = self.lanes.in_order(now);
         let may_go: HashSet<_> = in_line.iter().copied().collect();
@@ -119,9 +126,10 @@ impl<J> Gate<J> {
             let ticket = u32::try_from(position).unwrap_or(u32::MAX);
             let waited = now.since(candidate.arrived);
             let can_rise = !aging.is_zero() && candidate.priority != Priority::Urgent;
+            let ClientSide { request_id, early_since } = client_side(&waiting.job);
             Some(WaitingJob {
                 id: candidate.id,
-                request_id: request_id(&waiting.job),
+                request_id,
                 aged: can_rise && waited >= aging,
                 client: candidate.client.clone(),
                 priority: candidate.priority,
@@ -129,9 +137,20 @@ impl<J> Gate<J> {
                 waited,
                 position,
                 eta: self.nth_ticket_at(ticket, candidate.priority, now).max(free_at).since(now),
+                kept_alive: early_since.map(|since| now.since(since)),
             })
         });
         jobs.collect()
+    }
+
+    /// Without a rate none is shown.
+    fn retreat_stats(&self, now: Moment) -> RetreatStats {
+        let stats = self.retreat.stats(now);
+        if self.settings.rate_rpm > 0 {
+            stats
+        } else {
+            RetreatStats { effective_rpm: 0.0, base_rpm: 0.0, ..stats }
+        }
     }
 
     /// When the `nth` ticket from now can be granted to this priority, by quota and slots.

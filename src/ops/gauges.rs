@@ -3,6 +3,8 @@
 //! To add one: add a row here (base units; a help text that says what is measured) and its row with a PromQL line to
 //! `docs/METRICS.md`; a test compares the two. A label takes its values from a closed set or from the configuration.
 
+use crate::clock::Moment;
+use crate::limiter::snapshot::QuotaStats;
 use crate::ops::state::State;
 use crate::outcome::StatusLabel;
 use crate::priority::Priority;
@@ -18,6 +20,7 @@ struct Row {
     read: Read,
 }
 
+const QUOTA: &[&str] = &["match", "window"];
 const AGENT: &[&str] = &["agent_name", "agent_label"];
 
 enum Read {
@@ -31,6 +34,8 @@ enum Read {
     ByAgent(fn(&AgentView) -> Option<f64>),
     /// Values an agent, each with the value of a third label.
     ByAgentAnd(fn(&AgentView) -> Vec<(&'static str, f64)>),
+    /// A value a quota of single models.
+    ByQuota(fn(&QuotaStats, Moment) -> f64),
     /// One of the process's own figures.
     Process(fn(&ProcessFigures) -> f64),
 }
@@ -45,6 +50,10 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&State) -> f64
 
 const fn of_agent(name: &'static str, help: &'static str, read: fn(&AgentView) -> Option<f64>) -> Row {
     Row { def: Def::gauge(name, AGENT, help), read: Read::ByAgent(read) }
+}
+
+const fn of_quota(name: &'static str, help: &'static str, read: fn(&QuotaStats, Moment) -> f64) -> Row {
+    Row { def: Def::gauge(name, QUOTA, help), read: Read::ByQuota(read) }
 }
 
 const fn of_process(name: &'static str, help: &'static str, read: fn(&ProcessFigures) -> f64) -> Row {
@@ -141,6 +150,41 @@ const ROWS: &[Row] = &[
         "Models whose requests wait because the upstream refused that model.",
         |s| float(s.limiter.models_held),
     ),
+    of_quota(
+        "sidecar_quota_used",
+        "Requests that count in this quota now, of the model that has used most of it.",
+        |quota, _| float(quota.used),
+    ),
+    of_quota("sidecar_quota_limit", "Requests that may count in this quota at once.", |quota, _| {
+        float(quota.limit)
+    }),
+    of_quota(
+        "sidecar_quota_next_free_seconds",
+        "Time until this quota's next place is free, 0 while one is.",
+        |quota, now| quota.wait_at(now).as_secs_f64(),
+    ),
+    gauge(
+        "sidecar_fleet_standing",
+        "Without a fleet 0, joined 1, joining 2, repairing 3, away 4, sharing 5, other_version 6.",
+        |s| if s.fleet.id.is_empty() { 0.0 } else { f64::from(s.fleet.sight.standing.code()) },
+    ),
+    gauge("sidecar_fleet_replicas", "Sidecars of the fleet that are heard, this one among them.", |s| {
+        float(s.fleet.live())
+    }),
+    gauge(
+        "sidecar_fleet_absent",
+        "Silent sidecars of the fleet for which a share of the rate is left.",
+        |s| f64::from(s.fleet.absent),
+    ),
+    gauge("sidecar_fleet_window_used", "Places of the fleet's window that are in use.", |s| {
+        f64::from(s.fleet.sight.used)
+    }),
+    counter("sidecar_fleet_calls_total", "Calls that the fleet's Redis answered.", |s| {
+        approximate(s.fleet.calls)
+    }),
+    counter("sidecar_fleet_failures_total", "Calls and connections to the fleet's Redis that failed.", |s| {
+        approximate(s.fleet.failures)
+    }),
     of_agent(
         "agent_heartbeat_status",
         "1 when the agent was heard of within 1.5 times its interval, 0 when not.",
@@ -247,6 +291,12 @@ impl Read {
             Read::ByRoute(read) => {
                 let labelled = |(r, value): (Route, f64)| Sample::labelled([r.provider()], value);
                 Route::ALL.into_iter().zip(read(state)).map(labelled).collect()
+            }
+            Read::ByQuota(read) => {
+                let labelled = |quota: &QuotaStats| {
+                    Sample::labelled([&*quota.pattern, &quota.window()], read(quota, state.now))
+                };
+                state.limiter.quotas.iter().map(labelled).collect()
             }
             Read::ByAgent(read) => {
                 let labelled = |a: &AgentView| Some(Sample::labelled([&a.name, &a.label], read(a)?));

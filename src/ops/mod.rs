@@ -13,6 +13,7 @@ pub mod admission;
 pub mod assets;
 pub mod cached;
 pub mod dashboard;
+pub mod fleet;
 pub mod gauges;
 mod guesses;
 pub mod heartbeat;

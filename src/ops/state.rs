@@ -3,6 +3,7 @@
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, LiveConfig};
+use crate::dispatch::fleet::thread::FleetView;
 use crate::downstream::connections::OpenConnections;
 use crate::lifecycle::Stopping;
 use crate::limiter::snapshot::{BucketStats, HeldModel, Snapshot};
@@ -42,6 +43,8 @@ pub struct State {
     pub connections_max: u64,
     /// Whether the sidecar can do its work.
     pub ready: Ready,
+    /// The fleet, with an empty name where there is none.
+    pub fleet: Arc<FleetView>,
     /// Since when the upstream refuses the sidecar's own key, if it does.
     pub key_refused: Option<KeyRefused>,
     /// Sums since the start.
@@ -71,6 +74,8 @@ pub struct Sources {
     pub live: Arc<LiveConfig>,
     /// The limiter's state.
     pub snapshot: Arc<Published<Snapshot>>,
+    /// The fleet.
+    pub fleet: Arc<Published<FleetView>>,
     /// The books.
     pub journal: Arc<Journal>,
     /// Readiness.
@@ -92,6 +97,7 @@ pub struct Stamp {
     /// Kept, not only their addresses: a freed one's could come again.
     limiter: Arc<Snapshot>,
     config: Arc<Config>,
+    fleet: Arc<FleetView>,
     counted: u64,
     pass_through: u64,
     connections: usize,
@@ -102,6 +108,7 @@ impl PartialEq for Stamp {
     fn eq(&self, other: &Stamp) -> bool {
         Arc::ptr_eq(&self.limiter, &other.limiter)
             && Arc::ptr_eq(&self.config, &other.config)
+            && Arc::ptr_eq(&self.fleet, &other.fleet)
             && self.counted == other.counted
             && self.pass_through == other.pass_through
             && self.connections == other.connections
@@ -126,6 +133,7 @@ impl Sources {
             connections: self.open.count() as u64,
             connections_max: config.front.max_connections.min(self.most_connections) as u64,
             ready: self.readiness.judge(),
+            fleet: self.fleet.read(),
             key_refused: self.journal.key_refused(),
             totals: self.journal.metrics().totals(),
             agents: self.journal.agents(now),
@@ -139,6 +147,7 @@ impl Sources {
         Stamp {
             limiter: self.snapshot.read(),
             config: self.live.snapshot(),
+            fleet: self.fleet.read(),
             counted: self.journal.changes(),
             pass_through: self.pass_through.jobs(),
             connections: self.open.count(),

@@ -65,16 +65,18 @@ enum DropReason {
     NoTicket,
     Cancelled,
     ShuttingDown,
+    QuotaUnavailable,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 6] = [
+    const ALL: [DropReason; 7] = [
         DropReason::Full,
         DropReason::Displaced,
         DropReason::Removed,
         DropReason::NoTicket,
         DropReason::Cancelled,
         DropReason::ShuttingDown,
+        DropReason::QuotaUnavailable,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -85,6 +87,7 @@ impl DropReason {
             DropReason::NoTicket => "no_ticket",
             DropReason::Cancelled => "cancelled",
             DropReason::ShuttingDown => "shutting_down",
+            DropReason::QuotaUnavailable => "quota_unavailable",
         }
     }
 
@@ -99,6 +102,7 @@ impl DropReason {
             Outcome::NoTicket => Some(DropReason::NoTicket),
             Outcome::ClientGone => Some(DropReason::Cancelled),
             Outcome::ShuttingDown => Some(DropReason::ShuttingDown),
+            Outcome::QuotaUnavailable => Some(DropReason::QuotaUnavailable),
             Outcome::Answered(_)
             | Outcome::Truncated(_)
             | Outcome::UpstreamTimeout
@@ -132,6 +136,8 @@ pub struct Totals {
     pub queue_full_rejects: u64,
     /// Failed attempts at the upstream.
     pub upstream_errors: u64,
+    /// Requests under way, now, whose client has got an early 200.
+    pub kept_alive: u64,
 }
 
 /// The handles of all metrics.
@@ -139,7 +145,7 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; 5]; 4],
     by_provider: [[IntCounter; 5]; 2],
-    queue_dropped: [IntCounter; 6],
+    queue_dropped: [IntCounter; 7],
     queue_latency: [Histogram; 4],
     upstream_latency: [Histogram; 2],
     upstream_errors: [UpstreamErrors; 2],
@@ -275,6 +281,7 @@ impl Metrics {
             ratelimited: of_status(StatusLabel::RateLimited),
             queue_full_rejects: dropped(DropReason::Full) + dropped(DropReason::Displaced),
             upstream_errors: self.upstream_errors.iter().map(UpstreamErrors::sum).sum(),
+            kept_alive: self.keepalive.now(),
         }
     }
 

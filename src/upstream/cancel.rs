@@ -26,11 +26,14 @@ pub struct Traffic {
     pub reused: bool,
     /// At least one byte of the answer arrived.
     pub answered: bool,
+    /// Nothing was sent, because it would have been too late ([`Call::not_after`]).
+    pub place_ended: bool,
 }
 
 struct Running {
     hangup: Arc<Hangup>,
     traffic: Traffic,
+    not_after: Option<Moment>,
     size: (usize, usize),
     before_waiting: Option<BeforeWaiting>,
     failure: Option<(UpstreamError, String)>,
@@ -53,7 +56,7 @@ impl Call {
     #[must_use]
     pub fn begin(hangup: Arc<Hangup>, head: usize, content: usize) -> Call {
         let (traffic, size) = (Traffic::default(), (head, content));
-        let running = Running { hangup, traffic, size, before_waiting: None, failure: None };
+        let running = Running { hangup, traffic, not_after: None, size, before_waiting: None, failure: None };
         RUNNING.with(|r| *r.borrow_mut() = Some(running));
         Call(())
     }
@@ -75,6 +78,15 @@ impl Call {
             sent_at.into_iter().for_each(&mut act);
             Ok(())
         }));
+    }
+
+    /// Its first byte may not be sent later than this: a process that was stopped in between finds that out here.
+    pub fn not_after(&self, moment: Option<Moment>) {
+        RUNNING.with(|r| {
+            if let Some(running) = r.borrow_mut().as_mut() {
+                running.not_after = moment;
+            }
+        });
     }
 
     /// How the connection failed, if it did.
@@ -104,6 +116,22 @@ impl Drop for Call {
 /// When the client has gone already.
 pub(super) fn attach(socket: Weak<dyn ShutdownHandle>) -> io::Result<()> {
     RUNNING.with(|r| r.borrow().as_ref().map_or(Ok(()), |running| running.hangup.attach(Some(socket))))
+}
+
+/// Refuses the first byte of a request that comes too late.
+///
+/// # Errors
+/// When it does; nothing was sent then.
+pub(super) fn check_time(now: Moment) -> io::Result<()> {
+    RUNNING.with(|r| match r.borrow_mut().as_mut() {
+        Some(running)
+            if running.traffic.sent_at.is_none() && running.not_after.is_some_and(|end| now > end) =>
+        {
+            running.traffic.place_ended = true;
+            Err(io::ErrorKind::TimedOut.into())
+        }
+        _ => Ok(()),
+    })
 }
 
 /// From now on the client's hang-up reaches no socket.

@@ -1,9 +1,10 @@
 //! The request as it goes to the upstream: where to, with which fields.
 
-use crate::config::{BaseUrl, Config, Secret};
+use crate::config::{BaseUrl, Config, NvidiaHosts, Secret};
 use crate::downstream::job::Destination;
 use crate::http::Head;
 use crate::http::headers::upstream_fields;
+use crate::http::path;
 use std::time::Duration;
 use ureq::http::uri::InvalidUri;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
@@ -15,6 +16,17 @@ pub fn target(destination: Destination, config: &Config) -> (&BaseUrl, Option<&S
         (Destination::Other, Some(url)) => (url, config.passthrough.api_key.as_ref()),
         _ => (&config.upstream.url, config.upstream.api_key.as_ref()),
     }
+}
+
+/// Where NVIDIA serves this path, if that is not the host of its language models: `nvidia_hosts`.
+#[must_use]
+pub fn other_host(base: &BaseUrl, path: &str, hosts: NvidiaHosts) -> Option<BaseUrl> {
+    const ELSEWHERE: [&str; 5] = ["retrieval", "genai", "cv", "vlm", "biology"];
+    if hosts == NvidiaHosts::Off || base.host() != BaseUrl::nvidia().host() {
+        return None;
+    }
+    let first = path::segments(path).into_iter().find(|segment| *segment != "v1")?;
+    ELSEWHERE.contains(&first.as_str()).then(|| BaseUrl::parse("https://ai.api.nvidia.com/v1").ok())?
 }
 
 /// The path and query behind a base: unchanged but for the join, where a base that ends in `/v1` and a path that starts
@@ -159,6 +171,24 @@ mod tests {
         let of = |name: &Pseudonym| format!("Via: 1.0 fred, {}\r\n", name.field.to_str().unwrap());
         assert!(one.is_in(&head(&of(&one))));
         assert!(!one.is_in(&head(&of(&other))) && !one.is_in(&head("")));
+    }
+
+    #[test]
+    fn what_nvidia_serves_elsewhere_goes_there_and_only_from_its_own_host() {
+        let host = |base: &str, path: &str, hosts| {
+            other_host(&BaseUrl::parse(base).unwrap(), path, hosts).map(|url| url.host().to_owned())
+        };
+        let nvidia = "https://integrate.api.nvidia.com/v1";
+        for path in
+            ["/v1/genai/black-forest-labs/flux", "/v1/retrieval/nvidia/reranking", "/vlm/x", "/v1/cv/y"]
+        {
+            assert_eq!(host(nvidia, path, NvidiaHosts::Auto).as_deref(), Some("ai.api.nvidia.com"), "{path}");
+            assert_eq!(host(nvidia, path, NvidiaHosts::Off), None);
+            assert_eq!(host("https://nim.example/v1", path, NvidiaHosts::Auto), None);
+        }
+        for path in ["/v1/chat/completions", "/v1/models", "/v1/status/x", "/", "/v1/x/genai"] {
+            assert_eq!(host(nvidia, path, NvidiaHosts::Auto), None, "{path}");
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum Failure {
     Timeout,
     /// Connecting took too long.
     ConnectTimeout,
+    /// It took so long that the request's place in a fleet's window ended; nothing was sent.
+    PlaceEnded,
     /// The upstream's certificate is refused; trying again changes nothing.
     Untrusted,
     /// The connection broke, or what came was no HTTP.
@@ -63,6 +65,7 @@ impl Failure {
             return Failure::ClientGone;
         }
         match (error, Reason::in_error(error).map(|reason| reason.kind)) {
+            _ if traffic.place_ended => Failure::PlaceEnded,
             (_, Some(Kind::Connect)) => Failure::Connect,
             (_, Some(Kind::ConnectTimeout)) => Failure::ConnectTimeout,
             (_, Some(Kind::Untrusted)) => Failure::Untrusted,
@@ -89,7 +92,9 @@ impl Failure {
     #[must_use]
     pub const fn error(self) -> UpstreamError {
         match self {
-            Failure::Connect | Failure::ConnectTimeout | Failure::Untrusted => UpstreamError::Connect,
+            Failure::Connect | Failure::ConnectTimeout | Failure::PlaceEnded | Failure::Untrusted => {
+                UpstreamError::Connect
+            }
             Failure::Timeout => UpstreamError::Timeout,
             Failure::ClientGone | Failure::Stale | Failure::Broken | Failure::Unsendable => {
                 UpstreamError::Broken
@@ -150,7 +155,7 @@ impl Allowance<'_> {
     pub fn after_failure(&self, failure: Failure) -> Option<Moment> {
         match failure {
             // The upstream closed an idle connection at the very moment; it is no attempt of its own.
-            Failure::Stale => self.in_time(Duration::ZERO),
+            Failure::Stale | Failure::PlaceEnded => self.in_time(Duration::ZERO),
             // Nothing was sent: over the whole time that the request has, so that a network may come back.
             Failure::Connect | Failure::ConnectTimeout if self.retry_on.connect && self.max_attempts > 1 => {
                 self.in_time(backoff(self.unconnected))

@@ -46,6 +46,7 @@ impl Connection {
         let socket = Arc::downgrade(self.wire.tcp().socket());
         cancel::attach(socket)?;
         let (reused, clock) = (self.used, self.clock);
+        cancel::check_time(clock.now())?;
         cancel::note(|traffic| traffic.reused = reused);
         self.wire.tcp().until(clock.now() + write_patience(timeout));
         let result = self.wire.write_all(self.buffers.take_output());

@@ -158,6 +158,8 @@ impl Forwarder {
     fn attempt(&self, job: &mut Job, permit: Option<&Permit>) -> Result<Arrived, Failed> {
         let config = self.live.snapshot();
         let (base, key) = forward::target(job.facts.destination, &config);
+        let other = forward::other_host(base, job.head.path(), config.routing.nvidia_hosts);
+        let base = other.as_ref().unwrap_or(base);
         let body = job.body.as_ref().map_or(&[][..], |b| &b.bytes);
         // A client token opens the sidecar and is nobody else's business.
         let owns_authorization = key.is_some() || !config.clients.tokens.is_empty();
@@ -174,6 +176,7 @@ impl Forwarder {
         let call = Call::begin(hangup.clone(), forward::head_bytes(&request), body.len());
         if let Some(permit) = permit {
             call.once_sent(permit.sent_teller());
+            call.not_after(permit.must_send_by());
         }
         let began = self.clock.now();
         let idle = job.needs_fresh_connection.then_some(Duration::ZERO);
@@ -274,7 +277,8 @@ impl Forwarder {
             return self.end_early(job, &parts, prefix, body, (call, permit));
         }
         let stream = begun.and_then(|begun| early::follow(begun, &parts));
-        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
+        let (rest, stopping) = (body.into_reader(), self.stopping.clone());
+        let answer = Answer { parts, prefix, rest, fields, early, stopping, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
         let failure = call.failure();
@@ -327,7 +331,7 @@ impl Forwarder {
             Failure::Connect | Failure::Untrusted | Failure::Stale | Failure::Broken => {
                 Outcome::UpstreamBroken
             }
-            Failure::ConnectTimeout | Failure::Timeout => Outcome::UpstreamTimeout,
+            Failure::ConnectTimeout | Failure::PlaceEnded | Failure::Timeout => Outcome::UpstreamTimeout,
             Failure::Unsendable => Outcome::Invalid(400),
         };
         // The upstream may still be at work on it: an SDK that repeats it pays for it again.

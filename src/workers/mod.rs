@@ -2,3 +2,4 @@
 
 pub mod idle;
 pub mod pool;
+pub mod shares;

@@ -122,6 +122,13 @@ impl<T: Send + 'static> Pool<T> {
         self.submit(job)
     }
 
+    /// Workers that have no job, started or not.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        let busy = jobs(self.shared.counts.load(Ordering::Relaxed));
+        self.shared.cap.load(Ordering::Relaxed).saturating_sub(usize::try_from(busy).unwrap_or(usize::MAX))
+    }
+
     /// Changes the cap; running workers above it leave when they are idle.
     pub fn set_cap(&self, cap: usize) {
         self.shared.cap.store(cap, Ordering::Relaxed);

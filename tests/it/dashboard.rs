@@ -1,8 +1,8 @@
 //! The dashboard: its files, and the stream that its viewers are shown.
 
-use crate::ask::{chat, model};
+use crate::ask::{chat, model, page};
 use crate::client::Client;
-use crate::pages::{agent, jammed, page, scrape};
+use crate::pages::{agent, jammed};
 use crate::patience::until;
 use crate::process::metric;
 use crate::sidecar::Sidecar;
@@ -127,10 +127,10 @@ fn a_viewer_that_does_not_read_is_dropped() {
     // With its head read it is counted, and it reads nothing from here on.
     assert_eq!(lazy.head().status, 200);
     let mut eager = viewer(&sidecar);
-    let with_both = metric(&scrape(&sidecar), "sidecar_connections");
+    let with_both = metric(&sidecar.scrape(), "sidecar_connections");
     for _ in 0..60 {
         let _ = snapshot(&mut eager);
-        if metric(&scrape(&sidecar), "sidecar_connections") < with_both - 0.5 {
+        if metric(&sidecar.scrape(), "sidecar_connections") < with_both - 0.5 {
             return;
         }
     }

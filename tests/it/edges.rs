@@ -296,3 +296,25 @@ fn a_client_that_never_says_anything_costs_nobody_else_anything() {
     assert_eq!((bytes.len(), end), (0, End::Closed));
     assert!(silent.iter().all(|c| !c.has_input()));
 }
+
+#[test]
+fn a_client_that_reads_nothing_leaves_pass_through_workers_to_the_others() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| c.passthrough.max_in_flight = 8);
+    let held: Vec<Held> = (0..8).map(|_| upstream.hold()).collect();
+    let greedy = |_| sidecar.begin(models().field("X-Agent-Id", "greedy"));
+    let mut clients: Vec<Client> = (0..6).map(greedy).collect();
+    upstream.wait_for(6);
+    let refused = sidecar.ask(models().field("X-Agent-Id", "greedy"));
+    refused.assert_error(503, "QueueFullError");
+    assert!(refused.text().contains("has its share"), "{}", refused.text());
+    let mut other = sidecar.begin(models().field("X-Agent-Id", "other"));
+    upstream.wait_for(7);
+    held.into_iter().for_each(|held| held.answer(200));
+    clients.iter_mut().chain([&mut other]).for_each(|client| assert_eq!(client.answer().status(), 200));
+    assert_eq!(
+        sidecar.ask(models().field("X-Agent-Id", "greedy")).status(),
+        200,
+        "what was held is free again"
+    );
+}

@@ -49,6 +49,27 @@ impl Jam {
 }
 
 #[test]
+fn without_a_rate_only_the_slots_bound_what_goes_out() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| {
+        c.limiter.rate_rpm = 0;
+        c.limiter.bucket_capacity = 1;
+    });
+    let mut clients: Vec<Client> = (0..100).map(|_| sidecar.begin(chat("at once"))).collect();
+    for client in &mut clients {
+        assert_eq!(client.answer().status(), 200);
+    }
+    assert_eq!(upstream.received().len(), 100);
+    assert_eq!(sidecar.ask(ask("GET", "/health/ready")).status(), 200);
+    let shown = format!("{}{}", sidecar.status(), sidecar.ask(ask("GET", "/metrics")).text());
+    assert!(!shown.contains("NaN") && !shown.contains("inf "), "{shown}");
+    // A rate can come and go while the sidecar runs.
+    sidecar.reload(|c| c.limiter.rate_rpm = 40);
+    sidecar.reload(|c| c.limiter.rate_rpm = 0);
+    assert_eq!(sidecar.ask(chat("again")).status(), 200);
+}
+
+#[test]
 fn requests_go_by_priority_and_by_arrival_within_one() {
     let jam = Jam::new(|_| {});
     let asked = ["low 1", "normal 1", "urgent 1", "high 1", "low 2", "high 2", "urgent 2", "normal 2"];

@@ -125,7 +125,11 @@ impl Jam {
 fn a_stream_that_waits_in_the_queue_gets_an_early_200_and_then_its_own_bytes() {
     let jam = Jam::new(|_| {});
     let mut client = jam.sidecar.begin(stream("waits"));
-    for sign in early_200(&mut client, 3) {
+    let signs = early_200(&mut client, 3);
+    let row = &jam.sidecar.ask(ask("GET", "/api/queue")).json()["waiting"][0];
+    assert!(row["kept_alive_seconds"].as_f64() > Some(0.0), "{row}");
+    assert_eq!(jam.sidecar.status()["requests"]["kept_alive"], 1);
+    for sign in signs {
         let chunk = data(&sign);
         assert_eq!(chunk["choices"], json!([{"index": 0, "delta": {}, "finish_reason": null}]));
         assert_eq!((&chunk["id"], &chunk["model"]), (&json!(""), &json!("nvidia/m")));
@@ -424,21 +428,26 @@ fn a_kept_client_that_hangs_up_leaves_the_queue_and_spends_no_ticket() {
 fn those_who_are_kept_alive_are_told_the_truth_when_the_sidecar_stops() {
     let jam = Jam::new(|c| {
         c.drain_timeout = Duration::from_secs(2);
-        c.limiter.max_in_flight = 2;
+        c.limiter.max_in_flight = 3;
     });
+    let speaking = jam.upstream.hold();
+    let mut in_the_middle = jam.sidecar.begin(stream("in the middle"));
+    speaking.request();
+    speaking.send([SSE_HEAD.as_bytes(), &wire::chunk("data: 1\n\n")].concat());
     let thinking = jam.upstream.hold();
     let mut at_upstream = jam.sidecar.begin(stream("at the upstream"));
     thinking.request();
     let mut queued = jam.sidecar.begin(stream("queued"));
     early_200(&mut at_upstream, 1);
     early_200(&mut queued, 1);
+    in_the_middle.head();
     let Jam { slot, first: _first, sidecar, upstream: _upstream } = jam;
     let stopping = std::thread::Builder::new().spawn(move || sidecar.stop()).unwrap();
-    for client in [&mut queued, &mut at_upstream] {
+    for client in [&mut queued, &mut at_upstream, &mut in_the_middle] {
         let error = &data(&error_frame(client))["error"];
         assert_eq!((&error["code"], &error["status"]), (&json!("shutting_down"), &json!(503)));
     }
-    drop((slot, thinking));
+    drop((slot, thinking, speaking));
     let _ = stopping.join();
 }
 

@@ -91,9 +91,12 @@ class Metrics(unittest.TestCase):
         cls.addClassCleanup(lambda: cls.nim.stop())  # whichever it is by then
         cls.sidecar = Sidecar(
             upstream_url=cls.nim.url, rate_rpm=6000, bucket_capacity=6000, max_attempts=1, limit_unmatched="never",
-            agents=[{"name": "planner", "label": "Planning", "heartbeat_seconds": 600}],
+            agents=[{"name": "planner", "label": "Planning", "heartbeat_seconds": 600, "max_rounds": 50}],
         )
         cls.addClassCleanup(cls.sidecar.stop)
+        # An agent has some of its series once it was heard of.
+        heard = cls.sidecar.ask("POST", "/api/agents/planner/heartbeat", json.dumps({"pending": 1, "rounds": 3}))
+        assert heard[0] < 300, heard
         cls.prometheus = Prometheus(cls.sidecar.metrics_port)
         cls.addClassCleanup(cls.prometheus.stop)
         until("it is scraped", lambda: cls.prometheus.value('up{job="nvidia-sidecar"}') == 1)

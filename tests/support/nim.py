@@ -1,7 +1,9 @@
 """A look-alike of NIM with a quota that it enforces: the upstream of tests that need the sidecar to be at work."""
 
 import collections
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ class Nim:
         self.quota, self.delay = quota, delay
         self.sent = collections.deque()
         self.lock = threading.Lock()
+        self.connections = set()
         nim = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +53,16 @@ class Nim:
             daemon_threads = True
 
             def handle_error(self, *_):
-                """A client that hung up is no news."""
+                """A client that hung up is not news."""
+
+            def get_request(self):
+                accepted = super().get_request()
+                nim.connections.add(accepted[0])
+                return accepted
+
+            def shutdown_request(self, request):
+                nim.connections.discard(request)
+                super().shutdown_request(request)
 
         self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_port
@@ -70,3 +82,7 @@ class Nim:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+        # A connection that a client keeps would be answered by its thread for as long as the client likes.
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)

@@ -10,7 +10,7 @@ use super::{config, fault_of_variable, faults, load_text};
 #[test]
 fn three_keys_fall_back_when_they_are_out_of_range_and_complain_about_another_type() {
     for (line, rpm, size, timeout) in [
-        ("rate_rpm: 0", 40, 500, 0),
+        ("rate_rpm: 10000001", 40, 500, 0),
         ("rate_rpm: -1", 40, 500, 0),
         ("rate_rpm: 1e30", 40, 500, 0),
         ("rate_rpm: 99999999999999999999999999999999999999999", 40, 500, 0),
@@ -160,6 +160,9 @@ fn what_deserves_a_look_is_a_warning() {
         let (_, warnings) = load_text(&format!("{file}\nupstream_api_key: k-0123456789"), &[]).expect(file);
         assert!(warnings.len() == 1 && warnings[0].starts_with(start), "{file}: {warnings:?}");
     }
+    let no_rate = "rate_rpm: 0\nurgent_reserve: 9\nupstream_api_key: k-0123456789";
+    let (config, warnings) = load_text(no_rate, &[]).expect("no rate at all");
+    assert_eq!((config.limiter.rate_rpm, warnings), (0, vec![]));
     let quiet = "listen_host: '::1'\nupstream_url: http://localhost:1\nupstream_api_key: k-0123456789";
     assert!(load_text(quiet, &[]).expect("valid").1.is_empty());
 }

@@ -93,6 +93,9 @@ function drawTiles(s) {
   meter.firstElementChild.style.width = `${100 * part(tokens.available, tokens.capacity)}%`;
   text('window', t().window(number(tokens.window_used), number(tokens.window_limit)));
 
+  const quota = q => t().quota(q.match, q.window, number(q.used), number(q.limit), q.next_free_seconds > 0 ? span(q.next_free_seconds) : '');
+  text('quotas', s.quotas.map(quota).join(' · '));
+
   text('share', percent(retreat.upstream_429_rate));
   by('share').classList.toggle('hot', retreat.upstream_429_rate >= 0.05);
   text('share-note', t().shareNote(number(s.totals.upstream_errors), number(s.totals.ratelimited)));
@@ -181,7 +184,8 @@ by('reset-rate').addEventListener('click', () => act('POST', 'admin/reset', () =
 function drawWaiting(s) {
   text('waiting-title', t().waiting(number(s.queue.current_size)));
   rows('waiting', s.waiting, w => [
-    number(w.position), w.agent, keyed(w.priority, w.aged), w.model ?? '–', span(w.waited_seconds),
+    number(w.position), w.agent, keyed(w.priority, w.aged), w.model ?? '–',
+    w.kept_alive_seconds === null ? span(w.waited_seconds) : t().keptAlive(span(w.waited_seconds), span(w.kept_alive_seconds)),
     w.estimate_seconds === null ? t().onHold : span(w.estimate_seconds), element('span', 'mono', w.request_id),
     removal(w),
   ]);

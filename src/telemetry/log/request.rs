@@ -54,6 +54,7 @@ const fn phrase(outcome: Outcome) -> &'static str {
         Outcome::UpstreamTimeout => "upstream silent for too long",
         Outcome::UpstreamBroken => "upstream failed",
         Outcome::Invalid(_) => "request refused",
+        Outcome::QuotaUnavailable => "the fleet's Redis is away",
         Outcome::ShuttingDown => "shutting down",
         Outcome::Internal => "internal error",
         Outcome::ClientGone => "client hung up",

@@ -82,6 +82,12 @@ impl Keepalive {
         }
     }
 
+    /// Requests whose client has got an early 200 and not the end of its answer.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts whole requests")]
+    pub(super) fn now(&self) -> u64 {
+        self.waiting.get().max(0.0) as u64
+    }
+
     pub(super) fn answered(&self, after_early_200: Duration) {
         self.until_upstream.observe(after_early_200.as_secs_f64());
     }
