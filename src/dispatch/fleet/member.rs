@@ -415,6 +415,7 @@ impl Member {
             _ if silent && self.terms.share > 0 && now >= self.shares_from() => Standing::Sharing,
             _ if silent && self.failures > 0 => Standing::Away,
             Phase::Listening(_) => Standing::Joining,
+            Phase::Joined if self.told == 0 => Standing::Joining,
             Phase::Joined if self.repairing => Standing::Repairing,
             Phase::Joined => Standing::Joined,
         }
