@@ -9,5 +9,5 @@
 pub mod fleet;
 pub mod permit;
 pub mod state_file;
-mod state_lines;
+pub mod state_lines;
 pub mod thread;

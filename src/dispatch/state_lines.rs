@@ -22,16 +22,16 @@ const MOST_AT_ONCE: u32 = 10_000_000;
 
 /// Where in time something stands: by the wall clock, and by the time since this machine was booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Instants {
+pub struct Instants {
     /// Since the Unix epoch.
-    pub(super) wall: Duration,
+    pub wall: Duration,
     /// Since the boot, which is named; `None` where the system does not say.
-    pub(super) boot: Option<(String, Duration)>,
+    pub boot: Option<(String, Duration)>,
 }
 
 /// What a file was found to hold.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// How long ago how many requests were sent.
     Sent(Vec<(Duration, u32)>),
     /// Not what this program wrote: damaged, with what can still be read of it.
@@ -41,7 +41,7 @@ pub(super) enum Found {
 }
 
 /// The head of a file that is written now.
-pub(super) fn head(now: &Instants) -> String {
+pub fn head(now: &Instants) -> String {
     match &now.boot {
         Some((boot, _)) => format!("{HEADER}\nboot {boot}\n"),
         None => format!("{HEADER}\n"),
@@ -49,7 +49,7 @@ pub(super) fn head(now: &Instants) -> String {
 }
 
 /// The line of so many requests that were sent `age` before `now`.
-pub(super) fn line(now: &Instants, age: Duration, count: u32) -> String {
+pub fn line(now: &Instants, age: Duration, count: u32) -> String {
     let at = |time: Duration| {
         let time = time.saturating_sub(age);
         format!("{}.{:03}", time.as_secs(), time.subsec_millis())
@@ -59,7 +59,7 @@ pub(super) fn line(now: &Instants, age: Duration, count: u32) -> String {
 }
 
 /// Reads what counts of a file: what is not older than `memory`.
-pub(super) fn read(bytes: &[u8], now: &Instants, memory: Duration) -> Found {
+pub fn read(bytes: &[u8], now: &Instants, memory: Duration) -> Found {
     if bytes.is_empty() {
         return Found::Sent(Vec::new());
     }

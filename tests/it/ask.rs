@@ -29,6 +29,11 @@ pub(crate) fn models() -> Ask {
     ask("GET", "/v1/models")
 }
 
+/// One of the operator's pages.
+pub(crate) fn page(path: &str) -> Ask {
+    ask("GET", path)
+}
+
 impl Ask {
     /// Adds a field.
     pub(crate) fn field(mut self, name: &str, value: &str) -> Ask {

@@ -1,8 +1,8 @@
 //! The names of what operators' programs read: a name that was there stays there, with its type. More may come.
 
-use crate::ask::{chat, model};
+use crate::ask::{chat, model, page};
 use crate::dashboard::{snapshot, viewer};
-use crate::pages::{agent, page, scrape};
+use crate::pages::agent;
 use crate::sidecar::{Sidecar, base, scarce};
 use crate::upstream::Upstream;
 use serde_json::Value;
@@ -94,7 +94,7 @@ fn the_dashboards_snapshot_keeps_its_names() {
 fn the_metrics_keep_their_names_and_labels() {
     let upstream = Upstream::start();
     let sidecar = busy(&upstream);
-    let text = scrape(&sidecar);
+    let text = sidecar.scrape();
     let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
     let found: BTreeSet<String> = series.map(|(series, _)| series.to_owned()).collect();
     assert_kept(METRICS, &found);

@@ -1,8 +1,8 @@
 //! The dashboard: its files, and the stream that its viewers are shown.
 
-use crate::ask::{chat, model};
+use crate::ask::{chat, model, page};
 use crate::client::Client;
-use crate::pages::{agent, jammed, page, scrape};
+use crate::pages::{agent, jammed};
 use crate::process::metric;
 use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
@@ -92,13 +92,13 @@ fn a_viewer_that_does_not_read_is_dropped() {
     let lazy = sidecar.connect();
     lazy.shrink_receive_buffer();
     let mut lazy = lazy;
-    let before = metric(&scrape(&sidecar), "sidecar_connections");
+    let before = metric(&sidecar.scrape(), "sidecar_connections");
     lazy.send(Vec::from(page("/api/dashboard/stream")));
     let mut eager = viewer(&sidecar);
     for _ in 0..60 {
         let _ = snapshot(&mut eager);
         // The scrape's own connection is one of them.
-        if metric(&scrape(&sidecar), "sidecar_connections") < before + 0.5 {
+        if metric(&sidecar.scrape(), "sidecar_connections") < before + 0.5 {
             return;
         }
     }

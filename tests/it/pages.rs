@@ -1,26 +1,21 @@
-//! The operator's pages: health, status, the queue, settings, heartbeats and metrics.
+//! The operator's pages: status, queue, admin, heartbeats, metrics, and who may see them.
 
-use crate::ask::{Ask, ask, chat, model, models};
+use crate::ask::{Ask, ask, chat, model, models, page};
 use crate::client::Client;
 use crate::dashboard::{snapshot, viewer};
 use crate::patience::{now, until};
 use crate::process::metric;
-use crate::sidecar::{Sidecar, base, scarce};
+use crate::sidecar::{Sidecar, scarce};
 use crate::upstream::Upstream;
 use nvidia_sidecar::config::limiter::QueueFullPolicy;
 use nvidia_sidecar::config::{Agent, Config, Secret};
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::time::Duration;
 
 const TOKEN: &str = "the-operators-token";
 
 fn with_token(config: &mut Config) {
     config.admin_token = Some(Secret::new(TOKEN));
-}
-
-pub(crate) fn page(path: &str) -> Ask {
-    ask("GET", path)
 }
 
 /// A call from this machine's own browser or shell.
@@ -36,15 +31,10 @@ pub(crate) fn agent(name: &str, heartbeat: Duration) -> Agent {
     Agent::new(name, &format!("the {name}"), heartbeat)
 }
 
-/// What Prometheus gets.
-pub(crate) fn scrape(sidecar: &Sidecar) -> String {
-    sidecar.ask(page("/metrics")).text()
-}
-
 /// The same, once so many requests are counted: the books are closed when the answer is out.
 fn counted(sidecar: &Sidecar, requests: u64) -> String {
     until("the requests are counted", || (sidecar.status()["requests"]["total"] == requests).then_some(()));
-    scrape(sidecar)
+    sidecar.scrape()
 }
 
 /// A sidecar whose only slot is taken until the test lets go, so that everything else waits.
@@ -60,68 +50,6 @@ pub(crate) fn jammed(
     let first = sidecar.begin(chat("in flight"));
     slot.request();
     (upstream, sidecar, slot, first)
-}
-
-// ---- health ----
-
-#[test]
-fn liveness_tells_the_version_and_readiness_what_is_checked() {
-    let upstream = Upstream::start();
-    let sidecar = Sidecar::before(&upstream);
-    let health = sidecar.ask(page("/health")).json();
-    assert_eq!((&health["status"], &health["version"]), (&json!("ok"), &json!(env!("CARGO_PKG_VERSION"))));
-    assert!(health["uptime"].as_f64().is_some_and(|s| s > 0.0), "{health}");
-    let ready = sidecar.ask(page("/health/ready"));
-    assert_eq!(ready.status(), 200);
-    let ready = ready.json();
-    for check in ["ready", "upstream_reachable", "queue_healthy", "token_bucket_healthy"] {
-        assert_eq!(ready[check], true, "{check} in {ready}");
-    }
-    assert_eq!(upstream.received()[0].line(), "GET /v1/models HTTP/1.1");
-}
-
-#[test]
-fn one_probe_answers_everybody_who_asks_within_seconds() {
-    let upstream = Upstream::start();
-    let sidecar = Sidecar::before(&upstream);
-    let probe = upstream.hold();
-    let mut first = sidecar.begin(page("/health/ready"));
-    probe.request();
-    let mut asking: Vec<Client> = (0..20).map(|_| sidecar.begin(page("/health/ready"))).collect();
-    // Liveness waits for no probe.
-    assert_eq!(sidecar.ask(page("/health")).status(), 200);
-    probe.answer(401);
-    assert_eq!(first.answer().status(), 200, "an upstream that answers below 500 is reachable");
-    for client in &mut asking {
-        assert_eq!(client.answer().status(), 200);
-    }
-    assert_eq!(sidecar.ask(page("/health/ready")).status(), 200);
-    assert_eq!(upstream.received().len(), 1);
-}
-
-#[test]
-fn an_unreachable_upstream_is_told_with_its_time_and_health_recovers() {
-    let upstream = Upstream::start();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let sidecar = Sidecar::with(&upstream, |c| c.upstream.url = base(&format!("http://{nobody}/v1")));
-    let answer = sidecar.ask(page("/health/ready"));
-    assert_eq!(answer.status(), 503);
-    let ready = answer.json();
-    assert_eq!(
-        (&ready["ready"], &ready["upstream_reachable"], &ready["queue_healthy"]),
-        (&json!(false), &json!(false), &json!(true))
-    );
-    assert_eq!(ready["problems"][0]["check"], "upstream_reachable");
-    let since = ready["problems"][0]["since_seconds"].as_f64().unwrap();
-    until("time passes", || {
-        let again = sidecar.ask(page("/health/ready")).json();
-        again["problems"][0]["since_seconds"].as_f64().filter(|s| *s > since)
-    });
-    assert!(metric(&scrape(&sidecar), "sidecar_health_status") < 0.5);
-    sidecar.reload(|c| c.upstream.url = base(&upstream.url("/v1")));
-    assert_eq!(sidecar.ask(chat("it is back")).status(), 200);
-    assert_eq!(sidecar.ask(page("/health/ready")).status(), 200);
-    assert!(metric(&scrape(&sidecar), "sidecar_health_status") > 0.5);
 }
 
 #[test]
@@ -145,8 +73,6 @@ fn a_nearly_full_queue_is_not_ready_and_an_empty_bucket_is() {
         Some("9 of 10")
     );
 }
-
-// ---- status and queue ----
 
 #[test]
 fn status_has_every_figure() {
@@ -235,8 +161,6 @@ fn pollers_of_the_queue_keep_no_operator_out() {
         "{answers:?}"
     );
 }
-
-// ---- admin ----
 
 #[test]
 fn with_a_token_admin_needs_it_and_without_one_only_this_machine_may() {
@@ -358,9 +282,9 @@ fn a_retreat_is_counted_and_reset_brings_the_rate_back() {
     held.into_iter().for_each(|answer| answer.answer(429));
     assert!(asked.iter_mut().all(|client| client.answer().status() == 429));
     until("the rate is lowered", || {
-        (metric(&scrape(&sidecar), "sidecar_retreats_total") > 0.5).then_some(())
+        (metric(&sidecar.scrape(), "sidecar_retreats_total") > 0.5).then_some(())
     });
-    let text = scrape(&sidecar);
+    let text = sidecar.scrape();
     assert!(metric(&text, "sidecar_effective_rate_rpm") < metric(&text, "sidecar_base_rate_rpm"));
     assert!(metric(&text, "sidecar_retreat_state") > 0.5);
     assert!((metric(&text, "sidecar_floor_rate_rpm") - 5.0).abs() < 0.1);
@@ -370,8 +294,6 @@ fn a_retreat_is_counted_and_reset_brings_the_rate_back() {
     assert_eq!((&retreat["state"], &retreat["effective_rpm"]), (&json!("normal"), &retreat["base_rpm"]));
     assert_eq!(retreat["held_models"], json!([]));
 }
-
-// ---- clients ----
 
 #[test]
 fn client_tokens_open_the_proxy_name_the_client_and_go_no_further() {
@@ -436,8 +358,6 @@ fn foreign_pages_are_refused_with_the_keys_name_and_allowed_ones_get_their_field
     }
 }
 
-// ---- agents ----
-
 #[test]
 fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_half() {
     let upstream = Upstream::start();
@@ -446,14 +366,14 @@ fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_
     });
     let status_of = |name: &str| {
         metric(
-            &scrape(&sidecar),
+            &sidecar.scrape(),
             &format!("agent_heartbeat_status{{agent_label=\"the {name}\",agent_name=\"{name}\"}}"),
         )
     };
-    assert!(!scrape(&sidecar).contains("agent_heartbeat_status{"), "never heard of is neither well nor ill");
+    assert!(!sidecar.scrape().contains("agent_heartbeat_status{"), "never heard of is neither well nor ill");
     let stale = "agent_heartbeat_status{agent_label=\"the fast\",agent_name=\"fast\"} 0\n";
-    until("the silent one is stale", || scrape(&sidecar).contains(stale).then_some(()));
-    assert!(!scrape(&sidecar).contains("agent_heartbeat_status{agent_label=\"the slow\""));
+    until("the silent one is stale", || sidecar.scrape().contains(stale).then_some(()));
+    assert!(!sidecar.scrape().contains("agent_heartbeat_status{agent_label=\"the slow\""));
     let beat = |name: &str, body: &str| {
         sidecar.ask(ask("POST", &format!("/api/agents/{name}/heartbeat")).body(body)).status()
     };
@@ -464,7 +384,7 @@ fn an_agent_is_fresh_by_heartbeat_or_traffic_and_stale_after_its_interval_and_a_
     until("it is fresh by its traffic", || (status_of("fast") > 0.5).then_some(()));
 
     assert_eq!(beat("slow", r#"{"pending": 7, "stagnation_seconds": 90}"#), 204);
-    let text = scrape(&sidecar);
+    let text = sidecar.scrape();
     let labels = "{agent_label=\"the slow\",agent_name=\"slow\"}";
     assert!((metric(&text, &format!("agent_workboard_pending{labels}")) - 7.0).abs() < 0.1);
     assert!(metric(&text, &format!("agent_task_stagnation_seconds{labels}")) >= 90.0);
@@ -495,7 +415,7 @@ fn absurd_figures_in_a_heartbeat_hurt_no_page() {
     ] {
         assert_eq!(sidecar.ask(ask("POST", "/api/agents/wild/heartbeat").body(body)).status(), 204, "{body}");
         assert_eq!(sidecar.ask(page("/status")).status(), 200, "{body}");
-        assert!(scrape(&sidecar).contains("agent_workboard_pending"), "{body}");
+        assert!(sidecar.scrape().contains("agent_workboard_pending"), "{body}");
         let _ = snapshot(&mut viewer);
     }
 }
@@ -515,7 +435,7 @@ fn an_agents_requests_waits_and_tokens_are_counted_for_it_and_for_the_busiest() 
     }
     sidecar.ask(chat("spends too"));
     until("all are in the books", || (sidecar.status()["requests"]["total"] == 4).then_some(()));
-    let text = scrape(&sidecar);
+    let text = sidecar.scrape();
     let planner = "agent_label=\"the planner\",agent_name=\"planner\"";
     for (series, value) in [
         (format!("agent_requests_total{{{planner},status=\"success\"}}"), 2.0),
@@ -552,7 +472,7 @@ fn a_refused_key_is_seen_everywhere_until_a_request_succeeds_again() {
         (&json!("key_accepted"), &json!(true)),
         "{found}"
     );
-    assert!((metric(&scrape(&sidecar), "sidecar_upstream_key_refused") - 1.0).abs() < 0.1);
+    assert!((metric(&sidecar.scrape(), "sidecar_upstream_key_refused") - 1.0).abs() < 0.1);
     assert_eq!(snapshot(&mut viewer(&sidecar))["health"]["problems"][0]["check"], "key_accepted");
     let ready = sidecar.ask(page("/health/ready"));
     assert_eq!((ready.status(), &ready.json()["key_accepted"]), (503, &json!(false)));
@@ -619,7 +539,7 @@ fn a_429_counts_as_one_and_queue_latency_is_queue_time_only() {
 fn three_thousand_models_and_agents_leave_the_number_of_series_as_it_was() {
     let upstream = Upstream::start();
     let sidecar = Sidecar::before(&upstream);
-    let series = || scrape(&sidecar).lines().filter(|line| !line.starts_with('#')).count();
+    let series = || sidecar.scrape().lines().filter(|line| !line.starts_with('#')).count();
     let mut client = sidecar.connect();
     let mut ask = |i: u32| {
         let request = model(&format!("nvidia/model-{i}"), "x").field("X-Agent-Id", &format!("agent-{i}"));
@@ -631,7 +551,71 @@ fn three_thousand_models_and_agents_leave_the_number_of_series_as_it_was() {
         assert_eq!(ask(i), 200);
     }
     assert_eq!(series(), before);
-    let text = scrape(&sidecar);
+    let text = sidecar.scrape();
     assert!(!text.contains("model-") && !text.contains("agent-"));
     assert_eq!(sidecar.status()["agents"].as_array().unwrap().len(), 1, "all of them are one row");
+}
+
+#[test]
+fn the_metrics_port_forwards_nothing() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::before(&upstream);
+    for request in [models(), chat("a"), ask("GET", "/status")] {
+        let answer = Client::connect(sidecar.app().metrics_address()).send(Vec::from(request)).answer();
+        assert_eq!(answer.status(), 404);
+    }
+    assert!(upstream.received().is_empty());
+}
+
+#[test]
+fn the_sidecars_own_pages_carry_a_request_id_too() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::before(&upstream);
+    let answer = sidecar.ask(ask("GET", "/health").field("X-Request-Id", "mine"));
+    assert_eq!(answer.head.field("x-request-id").as_deref(), Some("mine"));
+    assert!(sidecar.ask(ask("GET", "/status")).head.field("x-request-id").is_some());
+}
+
+#[test]
+fn status_counts_what_happened() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| {
+        scarce(c, 3);
+        c.upstream.max_attempts = 1;
+    });
+    upstream.answer(200).answer(429).answer(500);
+    for _ in 0..3 {
+        sidecar.ask(chat("a"));
+    }
+    for _ in 0..2 {
+        sidecar.ask(model("openai/gpt", "b"));
+    }
+    // Held for its model's refusal or without a ticket: it waits.
+    let waiting = sidecar.begin(chat("waits"));
+    let status = until("it is queued", || {
+        let status = sidecar.status();
+        (status["queue"]["total_enqueued"] == 4 && status["queue"]["current_size"] == 1).then_some(status)
+    });
+    assert_eq!(status["requests"]["total"], 5);
+    assert_eq!(status["requests"]["nvidia"], 3);
+    assert_eq!(status["requests"]["passthrough"], 2);
+    assert_eq!(status["requests"]["ratelimited"], 1);
+    assert_eq!(status["errors"]["upstream_errors"], 2);
+    let queue = &status["queue"];
+    assert_eq!(queue["depth_by_priority"]["normal"], 1);
+    assert_eq!((&queue["total_enqueued"], &queue["total_dequeued"]), (&4.into(), &3.into()));
+    assert_eq!(status["window"], serde_json::json!({"used": 3, "limit": 3}));
+    assert_eq!(status["token_bucket"]["capacity"], 3.0);
+    assert_eq!(status["token_bucket"]["rate_per_minute"], 3.0);
+    assert!(status["token_bucket"]["tokens"].as_f64() < Some(1.0), "{status}");
+    assert_eq!(status["retreat"]["state"], "normal");
+    assert_eq!(
+        (&status["retreat"]["base_rpm"], &status["retreat"]["effective_rpm"]),
+        (&3.0.into(), &3.0.into())
+    );
+    drop(waiting);
+    until("the one that left is counted", || {
+        let status = sidecar.status();
+        (status["requests"]["total"] == 6 && status["in_flight"] == 0).then_some(())
+    });
 }

@@ -1,12 +1,13 @@
 //! The built program as a process: its configuration file, its log, its signals and its end.
 
-use crate::ask::Ask;
-use crate::client::{Answer, Client};
+use crate::listening::Listening;
 use crate::patience::{PATIENCE, until};
+use crate::upstream::Upstream;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,6 +46,43 @@ impl Drop for Place {
     }
 }
 
+/// The text of a configuration in front of `upstream`.
+pub(crate) fn yaml(upstream: &Upstream, more: &str) -> String {
+    format!("upstream_url: {}\n{more}\n", upstream.url("/v1"))
+}
+
+/// A configuration file of one test.
+pub(crate) struct ConfigFile(Place);
+
+impl ConfigFile {
+    pub(crate) fn new(yaml: &str) -> ConfigFile {
+        let file = ConfigFile(Place::new());
+        file.write(yaml);
+        file
+    }
+
+    pub(crate) fn write(&self, yaml: &str) {
+        self.0.configure(yaml);
+    }
+
+    /// The command that runs the program with this file and none of the test's own variables.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nvidia-sidecar"));
+        command.env_clear().arg("--config").arg(self.0.file("sidecar.yaml"));
+        command
+    }
+
+    pub(crate) fn start(&self) -> Process {
+        Process::of(self.command().stderr(Stdio::piped()))
+    }
+}
+
+/// Waits for the end; the status and all lines.
+pub(crate) fn ended(mut process: Process) -> (ExitStatus, Vec<String>) {
+    let status = process.end();
+    (status, process.whole_log().lines().map(str::to_owned).collect())
+}
+
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvidia-sidecar"));
@@ -57,8 +95,16 @@ pub(crate) struct Process {
     child: Child,
     log: Receiver<String>,
     seen: Vec<String>,
-    address: SocketAddr,
+    listening: Listening,
     metrics_address: SocketAddr,
+}
+
+impl Deref for Process {
+    type Target = Listening;
+
+    fn deref(&self) -> &Listening {
+        &self.listening
+    }
 }
 
 impl Process {
@@ -84,13 +130,14 @@ impl Process {
         child.stderr.take().into_iter().for_each(|errors| collect(errors, lines.clone()));
         drop(lines);
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Process { child, log, seen: Vec::new(), address, metrics_address: address };
+        let mut process =
+            Process { child, log, seen: Vec::new(), listening: Listening(address), metrics_address: address };
         let line = process.await_line("listens on ");
         let after = |words: &str| {
             let address = line.split(words).nth(1).and_then(|rest| rest.split([' ', ')']).next());
             address.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"))
         };
-        process.address = after("listens on ");
+        process.listening = Listening(after("listens on "));
         process.metrics_address = after("metrics on ");
         process
     }
@@ -116,11 +163,6 @@ impl Process {
         self.seen.join("\n")
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Where it serves metrics.
     pub(crate) fn metrics_address(&self) -> SocketAddr {
         self.metrics_address
@@ -129,7 +171,7 @@ impl Process {
     /// The value of a series.
     #[track_caller]
     pub(crate) fn metric(&self, series: &str) -> f64 {
-        metric(&self.ask(crate::ask::ask("GET", "/metrics")).text(), series)
+        metric(&self.scrape(), series)
     }
 
     /// Its id.
@@ -137,38 +179,11 @@ impl Process {
         self.child.id()
     }
 
-    /// A connection to it.
-    pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.address)
-    }
-
-    /// Sends a request on a connection of its own.
-    pub(crate) fn begin(&self, ask: Ask) -> Client {
-        let mut client = self.connect();
-        client.send(Vec::from(ask));
-        client
-    }
-
-    /// Sends a request on a connection of its own and reads the answer.
-    #[track_caller]
-    pub(crate) fn ask(&self, ask: Ask) -> Answer {
-        self.begin(ask).answer()
-    }
-
-    /// Waits until so many requests are queued.
-    #[track_caller]
-    pub(crate) fn wait_for_queue(&self, depth: u64) {
-        until(&format!("{depth} requests are queued"), || {
-            let status = self.ask(crate::ask::ask("GET", "/status")).json();
-            (status["queue"]["current_size"] == depth).then_some(())
-        });
-    }
-
     /// Waits until nobody listens any more.
     #[track_caller]
     pub(crate) fn wait_until_deaf(&self) {
         until("it accepts nothing more", || {
-            std::net::TcpStream::connect(self.address).is_err().then_some(())
+            std::net::TcpStream::connect(self.address()).is_err().then_some(())
         });
     }
 

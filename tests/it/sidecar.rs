@@ -1,19 +1,26 @@
 //! A sidecar inside the test's process, on ports of its own.
 
-use crate::ask::{Ask, ask};
-use crate::client::{Answer, Client};
-use crate::patience::until;
+use crate::listening::Listening;
 use crate::upstream::Upstream;
 use nvidia_sidecar::app;
 use nvidia_sidecar::clock::Clock;
 use nvidia_sidecar::config::{BaseUrl, Config};
-use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// A running sidecar; stopped when it is dropped.
 pub(crate) struct Sidecar {
     running: Option<app::Sidecar>,
+    listening: Listening,
+}
+
+impl Deref for Sidecar {
+    type Target = Listening;
+
+    fn deref(&self) -> &Listening {
+        &self.listening
+    }
 }
 
 impl Sidecar {
@@ -26,57 +33,14 @@ impl Sidecar {
     pub(crate) fn with(upstream: &Upstream, configure: impl FnOnce(&mut Config)) -> Sidecar {
         let mut config = config(&upstream.url("/v1"));
         configure(&mut config);
-        Sidecar { running: Some(app::Sidecar::start(config, Clock::start()).expect("a sidecar that starts")) }
+        let running = app::Sidecar::start(config, Clock::start()).expect("a sidecar that starts");
+        let listening = Listening(running.api_address());
+        Sidecar { running: Some(running), listening }
     }
 
     /// The sidecar itself.
     pub(crate) fn app(&self) -> &app::Sidecar {
         self.running.as_ref().expect("it runs until it is stopped")
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.app().api_address()
-    }
-
-    /// A connection to it.
-    pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.address())
-    }
-
-    /// Sends a request on a connection of its own.
-    pub(crate) fn begin(&self, ask: Ask) -> Client {
-        let mut client = self.connect();
-        client.send(Vec::from(ask));
-        client
-    }
-
-    /// Sends a request on a connection of its own and reads the answer.
-    #[track_caller]
-    pub(crate) fn ask(&self, ask: Ask) -> Answer {
-        self.begin(ask).answer()
-    }
-
-    /// What `/status` says.
-    #[track_caller]
-    pub(crate) fn status(&self) -> Value {
-        self.ask(ask("GET", "/status")).json()
-    }
-
-    /// Waits until so many requests wait in the queue.
-    #[track_caller]
-    pub(crate) fn wait_for_queue(&self, depth: u64) {
-        until(&format!("{depth} requests are queued"), || {
-            (self.status()["queue"]["current_size"] == depth).then_some(())
-        });
-    }
-
-    /// Sends a request that is to wait, and waits until it does; `depth` counts it.
-    #[track_caller]
-    pub(crate) fn queue(&self, ask: Ask, depth: u64) -> Client {
-        let client = self.begin(ask);
-        self.wait_for_queue(depth);
-        client
     }
 
     /// Puts a changed configuration into force.
