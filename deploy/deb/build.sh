@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds target/debian/nvidia-sidecar_VERSION_ARCH.deb from a release build: deploy/deb/build.sh [BINARY]
 #
-# What is not a file of the checkout is made here, below target/deb/, before cargo-deb packs it: [package.metadata.deb] in
-# Cargo.toml lists the rest. cargo-deb: cargo install cargo-deb --locked
+# What is not a file of the checkout is made here before cargo-deb packs it: all that lies below target/deb/usr/, which is also the
+# place for a manual page and completions. The rest is listed in Cargo.toml, [package.metadata.deb].
+# cargo-deb: cargo install cargo-deb --locked
 set -eu
 cd "$(dirname -- "$0")/../.."
 

@@ -6,7 +6,7 @@ use crate::downstream::link::{AfterAnswer, Link, LoopPort, Sign};
 use crate::downstream::source::Port;
 use crate::downstream::source::Source;
 use crate::front::intake::{Handled, Intake, LetIn, Refused};
-use crate::http::{Bounds, Malformed, Progress, Request, RequestReader, Step, write};
+use crate::http::{Bounds, Head, Malformed, Progress, Request, RequestReader, Step, write};
 use crate::outcome::Outcome;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -418,7 +418,8 @@ impl Connection {
     }
 
     fn refuse(&mut self, outcome: Outcome, message: &str, context: &LoopContext<'_>) {
-        let answer = context.intake.refusal(outcome, message, self.peer);
+        let path = self.reader.head().map_or("", Head::path);
+        let answer = context.intake.refusal(outcome, message, path, self.peer);
         self.begin_writing(answer, AfterAnswer::Close, context);
     }
 

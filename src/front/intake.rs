@@ -181,7 +181,8 @@ impl Intake {
     }
 
     /// An error answer to something that never became a request.
-    pub(super) fn refusal(&self, outcome: Outcome, message: &str, peer: IpAddr) -> Vec<u8> {
+    /// `path` is empty where none is known.
+    pub(super) fn refusal(&self, outcome: Outcome, message: &str, path: &str, peer: IpAddr) -> Vec<u8> {
         let request_id = identity::new_request_id();
         self.parts.journal.close(&Record::of_no_request(
             &request_id,
@@ -191,7 +192,7 @@ impl Intake {
         ErrorAnswer {
             outcome,
             message,
-            path: "",
+            path,
             retry_after: outcome.meaning().retry_after.then_some(BUSY_RETRY),
             request_id: &request_id,
             extra_fields: &[],

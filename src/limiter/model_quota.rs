@@ -8,6 +8,7 @@ use super::bucket::Bucket;
 use super::quota::Quota;
 use super::rate::Rpm;
 use super::reserve::Reserve;
+use super::snapshot::QuotaStats;
 use crate::clock::Moment;
 use crate::config::limiter::{ModelRate, RateScope, Settings};
 use crate::priority::Priority;
@@ -57,6 +58,32 @@ impl Rules {
         let most_in_flight = rule.and_then(|rule| self.rates[rule].in_flight);
         ModelQuota { rule, windows, most_in_flight, burst: self.burst, ..ModelQuota::default() }
     }
+}
+
+/// The figures of what the rules give, each of the model that has used most; `quotas` are those of the known models.
+#[must_use]
+pub fn quota_stats<'a>(
+    rules: &Rules,
+    quotas: &(impl Iterator<Item = &'a ModelQuota> + Clone),
+    now: Moment,
+) -> Vec<QuotaStats> {
+    let fullest = |rule: Option<usize>, span: Option<Duration>, limit: u32| {
+        let pattern = rule.map_or("*", |rule| rules.rates[rule].pattern.as_str()).into();
+        let limit = limit as usize;
+        let none = QuotaStats { pattern, span, used: 0, limit, next_free: None };
+        let of_model = |quota: &ModelQuota| quota.used(span, now);
+        let (used, next_free) =
+            quotas.clone().filter(|quota| quota.rule == rule).filter_map(of_model).max().unwrap_or_default();
+        QuotaStats { used, next_free, ..none }
+    };
+    let of_rule = |(rule, rate): (usize, &ModelRate)| {
+        let windows = rate.windows.iter().map(|window| (Some(window.span), window.requests));
+        let all = windows.chain(rate.in_flight.map(|most| (None, most))).collect::<Vec<_>>();
+        all.into_iter().map(move |(span, limit)| (Some(rule), span, limit))
+    };
+    let configured = rules.rates.iter().enumerate().flat_map(of_rule);
+    let each = rules.each.map(|(length, rate)| (None, Some(length), rate.whole_in(length)));
+    configured.chain(each).map(|(rule, span, limit)| fullest(rule, span, limit)).collect()
 }
 
 /// One model's windows, and what is on its way.
@@ -168,15 +195,10 @@ impl ModelQuota {
         &mut self.windows
     }
 
-    /// Which configured entry it follows.
-    #[must_use]
-    pub fn rule(&self) -> Option<usize> {
-        self.rule
-    }
-
-    /// How many requests are on their way.
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight
+    /// What it has used of its window of this length, or of what may be on its way, and when the next request may go.
+    fn used(&self, span: Option<Duration>, now: Moment) -> Option<(usize, Option<Moment>)> {
+        let Some(span) = span else { return Some((self.in_flight as usize, None)) };
+        let window = self.windows.iter().map(Quota::window).find(|window| window.length() == span)?;
+        Some((window.used(now), Some(window.places_at(1, now)).filter(|&at| at > now)))
     }
 }

@@ -176,7 +176,7 @@ impl Models {
     }
 
     /// All known models, [`REST`] among them.
-    pub fn iter(&self) -> impl Iterator<Item = (Group, &Model)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Group, &Model)> + Clone {
         self.models.iter()
     }
 

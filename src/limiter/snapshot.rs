@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub bucket: BucketStats,
     /// The rolling window.
     pub window: WindowStats,
+    /// What is configured of single models, in the order of the configuration.
+    pub quotas: Vec<QuotaStats>,
     /// The retreat.
     pub retreat: RetreatStats,
     /// Requests on their way.
@@ -156,6 +158,36 @@ pub struct WindowStats {
     /// What the window was lengthened by for uneven travel.
     #[serde(skip)]
     pub margin: Duration,
+}
+
+/// One window of a configured entry of `model_rates`, or its `in_flight`, or with `rate_scope: model` the rate of each model that
+/// no entry matches. Each model has it for itself: what is shown is the one that has used most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotaStats {
+    /// The entry's `match`; `*` for the rate of `rate_scope: model`.
+    pub pattern: Arc<str>,
+    /// The window's length; `None` for requests at one time.
+    pub span: Option<Duration>,
+    /// Requests that count now.
+    pub used: usize,
+    /// How many may count at once.
+    pub limit: usize,
+    /// When the next request may go; `None` when one may go now, or one of those on their way has to end first.
+    pub next_free: Option<Moment>,
+}
+
+impl QuotaStats {
+    /// The window as labels and pages name it: its seconds, `60s`, or `in_flight`.
+    #[must_use]
+    pub fn window(&self) -> String {
+        self.span.map_or_else(|| "in_flight".to_owned(), |span| format!("{}s", span.as_secs()))
+    }
+
+    /// How long from `now` until the next request may go; zero when one may.
+    #[must_use]
+    pub fn wait_at(&self, now: Moment) -> Duration {
+        self.next_free.map_or(Duration::ZERO, |at| at.since(now))
+    }
 }
 
 /// The state of the retreat.

@@ -6,8 +6,9 @@ use super::admission::{Candidate, Outlook};
 use super::fairness::Order;
 use super::gate::Gate;
 use super::lanes::{Stand, Standing};
+use super::model_quota::quota_stats;
 use super::models::REST;
-use super::snapshot::{ClientSide, HELD_SHOWN, HeldModel, QueueStats, Snapshot, WaitingJob};
+use super::snapshot::{ClientSide, HELD_SHOWN, HeldModel, QueueStats, RetreatStats, Snapshot, WaitingJob};
 use super::store::Place;
 use crate::clock::Moment;
 use crate::priority::Priority;
@@ -85,7 +86,8 @@ impl<J> Gate<J> {
             },
             bucket: self.quota.as_ref().map(|quota| quota.bucket_stats(now)).unwrap_or_default(),
             window: self.quota.as_ref().map(|quota| quota.window_stats(now)).unwrap_or_default(),
-            retreat: self.retreat.stats(now),
+            quotas: quota_stats(self.models.rules(), &self.models.iter().map(|(_, model)| &model.quota), now),
+            retreat: self.retreat_stats(now),
             in_flight: self.flights.len(),
             max_in_flight: self.settings.max_in_flight as usize,
             held,
@@ -139,6 +141,16 @@ impl<J> Gate<J> {
             })
         });
         jobs.collect()
+    }
+
+    /// Without a rate none is shown.
+    fn retreat_stats(&self, now: Moment) -> RetreatStats {
+        let stats = self.retreat.stats(now);
+        if self.settings.rate_rpm > 0 {
+            stats
+        } else {
+            RetreatStats { effective_rpm: 0.0, base_rpm: 0.0, ..stats }
+        }
     }
 
     /// When the `nth` ticket from now can be granted to this priority, by quota and slots.

@@ -4,6 +4,7 @@ use crate::limiter::snapshot::{QueueStats, RetreatStats, WaitingJob, rounded};
 use crate::ops::history::{LastMinute, Point};
 use crate::ops::readiness::Ready;
 use crate::ops::state::State;
+use crate::ops::status::{Quota, quotas};
 use crate::telemetry::agents::AgentView;
 use crate::telemetry::clients::ClientView;
 use crate::telemetry::metrics::Totals;
@@ -25,6 +26,7 @@ pub struct DashboardSnapshot<'a> {
     admin_token_required: bool,
     health: &'a Ready,
     tokens: Tokens,
+    quotas: Vec<Quota<'a>>,
     queue: Queue,
     retreat: Retreat<'a>,
     in_flight: InFlight,
@@ -110,6 +112,7 @@ impl<'a> DashboardSnapshot<'a> {
                 window_used: limiter.window.used,
                 window_limit: limiter.window.limit,
             },
+            quotas: quotas(state),
             queue: Queue {
                 stats: QueueStats { current_size: limiter.queue.waiting(), ..limiter.queue.clone() },
                 oldest_seconds: rounded(oldest.as_secs_f64()),

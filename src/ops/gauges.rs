@@ -3,6 +3,8 @@
 //! To add one: add a row here (base units; a help text that says what is measured) and its row with a PromQL line to
 //! `docs/METRICS.md`; a test compares the two. A label takes its values from a closed set or from the configuration.
 
+use crate::clock::Moment;
+use crate::limiter::snapshot::QuotaStats;
 use crate::ops::state::State;
 use crate::outcome::StatusLabel;
 use crate::priority::Priority;
@@ -18,6 +20,7 @@ struct Row {
     read: Read,
 }
 
+const QUOTA: &[&str] = &["match", "window"];
 const AGENT: &[&str] = &["agent_name", "agent_label"];
 
 enum Read {
@@ -31,6 +34,8 @@ enum Read {
     ByAgent(fn(&AgentView) -> Option<f64>),
     /// Values an agent, each with the value of a third label.
     ByAgentAnd(fn(&AgentView) -> Vec<(&'static str, f64)>),
+    /// A value a quota of single models.
+    ByQuota(fn(&QuotaStats, Moment) -> f64),
     /// One of the process's own figures.
     Process(fn(&ProcessFigures) -> f64),
 }
@@ -45,6 +50,10 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&State) -> f64
 
 const fn of_agent(name: &'static str, help: &'static str, read: fn(&AgentView) -> Option<f64>) -> Row {
     Row { def: Def::gauge(name, AGENT, help), read: Read::ByAgent(read) }
+}
+
+const fn of_quota(name: &'static str, help: &'static str, read: fn(&QuotaStats, Moment) -> f64) -> Row {
+    Row { def: Def::gauge(name, QUOTA, help), read: Read::ByQuota(read) }
 }
 
 const fn of_process(name: &'static str, help: &'static str, read: fn(&ProcessFigures) -> f64) -> Row {
@@ -140,6 +149,19 @@ const ROWS: &[Row] = &[
         "sidecar_models_held",
         "Models whose requests wait because the upstream refused that model.",
         |s| float(s.limiter.models_held),
+    ),
+    of_quota(
+        "sidecar_quota_used",
+        "Requests that count in this quota now, of the model that has used most of it.",
+        |quota, _| float(quota.used),
+    ),
+    of_quota("sidecar_quota_limit", "Requests that may count in this quota at once.", |quota, _| {
+        float(quota.limit)
+    }),
+    of_quota(
+        "sidecar_quota_next_free_seconds",
+        "Time until this quota's next place is free, 0 while one is.",
+        |quota, now| quota.wait_at(now).as_secs_f64(),
     ),
     gauge(
         "sidecar_fleet_standing",
@@ -269,6 +291,12 @@ impl Read {
             Read::ByRoute(read) => {
                 let labelled = |(r, value): (Route, f64)| Sample::labelled([r.provider()], value);
                 Route::ALL.into_iter().zip(read(state)).map(labelled).collect()
+            }
+            Read::ByQuota(read) => {
+                let labelled = |quota: &QuotaStats| {
+                    Sample::labelled([&*quota.pattern, &quota.window()], read(quota, state.now))
+                };
+                state.limiter.quotas.iter().map(labelled).collect()
             }
             Read::ByAgent(read) => {
                 let labelled = |a: &AgentView| Some(Sample::labelled([&a.name, &a.label], read(a)?));

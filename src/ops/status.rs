@@ -1,6 +1,6 @@
 //! `GET /status`: the sidecar's state as one JSON object.
 
-use crate::limiter::snapshot::{BucketStats, QueueStats, RetreatStats, WindowStats, rounded};
+use crate::limiter::snapshot::{BucketStats, QueueStats, QuotaStats, RetreatStats, WindowStats, rounded};
 use crate::ops::fleet::FleetStatus;
 use crate::ops::readiness::Ready;
 use crate::ops::state::State;
@@ -16,6 +16,7 @@ pub struct Status<'a> {
     queue: &'a QueueStats,
     token_bucket: BucketStats,
     window: WindowStats,
+    quotas: Vec<Quota<'a>>,
     retreat: Retreat<'a>,
     health: &'a Ready,
     agents: &'a [AgentView],
@@ -55,6 +56,29 @@ struct HeldModel<'a> {
     waiting: usize,
 }
 
+/// A quota of single models: of those that the entry matches, the one that has used most.
+#[derive(Debug, Serialize)]
+pub(super) struct Quota<'a> {
+    #[serde(rename = "match")]
+    pattern: &'a str,
+    /// The window's seconds, `60s`, or `in_flight`.
+    window: String,
+    used: usize,
+    limit: usize,
+    /// Zero while a place is free.
+    next_free_seconds: f64,
+}
+
+/// What is configured of single models.
+pub(super) fn quotas(state: &State) -> Vec<Quota<'_>> {
+    let shown = |quota: &'_ QuotaStats| (quota.window(), rounded(quota.wait_at(state.now).as_secs_f64()));
+    let quotas = state.limiter.quotas.iter().map(|quota| {
+        let (window, next_free_seconds) = shown(quota);
+        Quota { pattern: &quota.pattern, window, used: quota.used, limit: quota.limit, next_free_seconds }
+    });
+    quotas.collect()
+}
+
 impl<'a> From<&'a State> for Status<'a> {
     fn from(state: &'a State) -> Status<'a> {
         let (totals, limiter) = (&state.totals, &state.limiter);
@@ -78,6 +102,7 @@ impl<'a> From<&'a State> for Status<'a> {
             queue: &limiter.queue,
             token_bucket: state.bucket,
             window: limiter.window,
+            quotas: quotas(state),
             retreat: Retreat { stats: limiter.retreat, held_models: held_models.collect() },
             health: &state.ready,
             agents: &state.agents,

@@ -6,6 +6,7 @@ use crate::downstream::keepalive::{Early, ErrorFrame, Place};
 use crate::downstream::link::{AfterAnswer, Link};
 use crate::http::headers::client_fields;
 use crate::http::write::{Asked, BodyFraming, Delivery, LAST_CHUNK, answer_head, chunk_into};
+use crate::lifecycle::Stopping;
 use crate::outcome::Outcome;
 use crate::telemetry::usage::UsageReader;
 use crate::upstream::cancel::Call;
@@ -33,6 +34,8 @@ pub struct Answer<R> {
     pub fields: Vec<(&'static str, String)>,
     /// The 200 that the client got before: the content continues it, and the head goes nowhere.
     pub early: Option<Early>,
+    /// The sidecar is ending, and cuts what is under way.
+    pub stopping: Stopping,
     /// How the content is followed where it is an event stream in which signs of life may stand.
     pub stream: Option<EventStream>,
 }
@@ -42,6 +45,7 @@ struct Outbox {
     link: Arc<Link>,
     bytes: Vec<u8>,
     stream: Option<EventStream>,
+    stopping: Stopping,
     clock: Clock,
     patience: Duration,
 }
@@ -83,7 +87,7 @@ impl Outbox {
     fn end_broken(&mut self, error: &io::Error) -> io::Result<Told> {
         let stream = self.stream.take().filter(|stream| stream.scanner.place() != Place::Within);
         let told = stream.map_or(Told::Nothing, |stream| {
-            chunk_into(&mut self.bytes, &broken(error).to_event(stream.form));
+            chunk_into(&mut self.bytes, &broken(error, self.stopping.is_cut()).to_event(stream.form));
             Told::Frame
         });
         self.flush().map(|()| told)
@@ -97,8 +101,10 @@ enum Told {
     Frame,
 }
 
-fn broken(error: &io::Error) -> ErrorFrame {
-    if error.kind() == io::ErrorKind::TimedOut {
+fn broken(error: &io::Error, is_cut: bool) -> ErrorFrame {
+    if is_cut {
+        ErrorFrame::own(Outcome::ShuttingDown, "the sidecar is shutting down")
+    } else if error.kind() == io::ErrorKind::TimedOut {
         ErrorFrame::own(Outcome::UpstreamTimeout, "the upstream fell silent in the middle of its answer")
     } else {
         ErrorFrame::own(Outcome::UpstreamBroken, "the upstream's answer broke off")
@@ -138,7 +144,8 @@ pub fn relay<R: Read>(
 
     // Only in chunks is there room for a frame more.
     let stream = answer.stream.filter(|_| delivery.framing == BodyFraming::Chunked);
-    let outbox = Outbox { link: job.link().clone(), bytes, stream, clock, patience };
+    let stopping = answer.stopping;
+    let outbox = Outbox { link: job.link().clone(), bytes, stream, stopping, clock, patience };
     let outbox = Rc::new(RefCell::new(outbox));
     let waiting = outbox.clone();
     call.before_waiting(Box::new(move || waiting.borrow_mut().flush()));

@@ -277,7 +277,8 @@ impl Forwarder {
             return self.end_early(job, &parts, prefix, body, (call, permit));
         }
         let stream = begun.and_then(|begun| early::follow(begun, &parts));
-        let answer = Answer { parts, prefix, rest: body.into_reader(), fields, early, stream };
+        let (rest, stopping) = (body.into_reader(), self.stopping.clone());
+        let answer = Answer { parts, prefix, rest, fields, early, stopping, stream };
         let patience = self.live.snapshot().front.client_timeout;
         let (outcome, next) = relay(&mut job, &call, answer, self.clock, patience);
         let failure = call.failure();

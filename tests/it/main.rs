@@ -32,6 +32,7 @@ mod sidecar;
 mod stop;
 mod streaming;
 mod together;
+mod trust;
 mod upstream;
 mod waiting;
 mod wire;

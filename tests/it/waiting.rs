@@ -428,21 +428,26 @@ fn a_kept_client_that_hangs_up_leaves_the_queue_and_spends_no_ticket() {
 fn those_who_are_kept_alive_are_told_the_truth_when_the_sidecar_stops() {
     let jam = Jam::new(|c| {
         c.drain_timeout = Duration::from_secs(2);
-        c.limiter.max_in_flight = 2;
+        c.limiter.max_in_flight = 3;
     });
+    let speaking = jam.upstream.hold();
+    let mut in_the_middle = jam.sidecar.begin(stream("in the middle"));
+    speaking.request();
+    speaking.send([SSE_HEAD.as_bytes(), &wire::chunk("data: 1\n\n")].concat());
     let thinking = jam.upstream.hold();
     let mut at_upstream = jam.sidecar.begin(stream("at the upstream"));
     thinking.request();
     let mut queued = jam.sidecar.begin(stream("queued"));
     early_200(&mut at_upstream, 1);
     early_200(&mut queued, 1);
+    in_the_middle.head();
     let Jam { slot, first: _first, sidecar, upstream: _upstream } = jam;
     let stopping = std::thread::Builder::new().spawn(move || sidecar.stop()).unwrap();
-    for client in [&mut queued, &mut at_upstream] {
+    for client in [&mut queued, &mut at_upstream, &mut in_the_middle] {
         let error = &data(&error_frame(client))["error"];
         assert_eq!((&error["code"], &error["status"]), (&json!("shutting_down"), &json!(503)));
     }
-    drop((slot, thinking));
+    drop((slot, thinking, speaking));
     let _ = stopping.join();
 }
 

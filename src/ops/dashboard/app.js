@@ -74,6 +74,9 @@ function drawTiles(s) {
   meter.firstElementChild.style.width = `${100 * part(tokens.available, tokens.capacity)}%`;
   text('window', t().window(number(tokens.window_used), number(tokens.window_limit)));
 
+  const quota = q => t().quota(q.match, q.window, number(q.used), number(q.limit), q.next_free_seconds > 0 ? span(q.next_free_seconds) : '');
+  text('quotas', s.quotas.map(quota).join(' · '));
+
   text('share', percent(retreat.upstream_429_rate));
   by('share').classList.toggle('hot', retreat.upstream_429_rate >= 0.05);
   text('share-note', t().shareNote(number(s.totals.upstream_errors), number(s.totals.ratelimited)));
