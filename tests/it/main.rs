@@ -17,6 +17,7 @@ mod health;
 mod listening;
 mod logging;
 mod memory;
+mod outbound;
 mod pages;
 mod patience;
 mod peers;
