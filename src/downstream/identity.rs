@@ -28,7 +28,7 @@ pub fn client(head: &Head, peer: IpAddr) -> String {
     }
 }
 
-/// Tells requests apart: the same client, method, target and body have the same number.
+/// Identifies requests: the same client, method, target and body have the same number.
 ///
 /// Keyed by chance, so that no client can make one that another's has; 64 bits because only a few thousand are compared
 /// at a time, and what a coincidence costs is a place in the queue.

@@ -2,7 +2,7 @@
 //!
 //! A client with a time-out of its own gives up, asks again, and would start as a stranger each time: among patient ones
 //! it would never be served. What is remembered is the time of its first arrival, and no more: no ticket is reserved.
-//! There is room for [`MOST`]. When it is used up, one that nobody came for in time goes first, then the oldest of the
+//! There is room for [`MOST`]. When it is used up, one that was not claimed in time goes first, then the oldest of the
 //! client that has the most, so that a crowd of strangers does not push out a client's only one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,8 +47,8 @@ impl Places {
         self.places.is_empty()
     }
 
-    /// A request left unserved that first arrived at `arrived`; until `until` it may come again. `request` tells it from all
-    /// others, those of other clients among them.
+    /// A request left unserved that first arrived at `arrived`; until `until` it may come again. `request` identifies it
+    /// among the requests of all clients.
     pub fn leave(&mut self, request: u64, client: &Arc<str>, arrived: Moment, until: Moment, now: Moment) {
         // Of two that are the same, the first counts.
         let arrived = self.forget(request).map_or(arrived, |place| place.arrived.min(arrived));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_came_for_goes_first() {
+    fn what_was_not_claimed_in_time_goes_first() {
         let mut places = Places::default();
         places.leave(0, &name(0), at(1), at(5), at(1));
         for request in 1..=MOST as u64 {

@@ -97,7 +97,7 @@ metrics! {
     EARLY_200 "sidecar_early_200_seconds" Kind::Histogram(UPSTREAM_BUCKETS), &[],
         "Time from an early 200 to the head of the upstream's answer that was passed on.";
     ERRORS_AFTER_200 "sidecar_errors_after_200_total" Kind::Counter, &["code"],
-        "Errors told by a frame because the status was an early 200, by the status that they would have had.";
+        "Errors reported in a frame because the status was an early 200, by the status that they would have had.";
     CONFIG_RELOADS "sidecar_config_reloads_total" Kind::Counter, &["result"],
         "Times that the configuration was read again.";
     CONFIG_LAST_SUCCESS "sidecar_config_last_reload_success_timestamp_seconds" Kind::Gauge, &[],

@@ -128,7 +128,7 @@ def never_answered(path, answer):
 
 
 def reset_before_the_head(path, answer):
-    return fails(path, answer, Play(status=0, think=LONG, end=RESET), "upstream", settings={"max_attempts": 1})
+    return fails(path, answer, Play(status=0, think=LONG, end=RESET), "reset", settings={"max_attempts": 1})
 
 
 def reset_in_mid_stream(path, answer):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # Seconds after which a call counts as one that never returns. A library may be imported before.
-HANGS = 120
+HANGS = 240
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ fn another_request_of_the_same_client_is_new() {
     let waiting = vec![
         jam.sidecar.queue(of("b"), 1),
         jam.sidecar.queue(chat("changed").field("X-Agent-Id", "a"), 2),
-        // The same bytes from somebody else are another request too.
+        // The same bytes from another client are another request too.
         jam.sidecar.queue(chat("a").field("X-Agent-Id", "c"), 3),
     ];
     assert_eq!(jam.order(waiting), ["b", "changed", "a"]);

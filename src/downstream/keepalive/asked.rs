@@ -41,7 +41,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How this request is kept alive; `None` for one that is not: it is no POST, is not answered with a stream, comes by
+    /// How this request is kept alive; `None` for one that is not: it is not a POST, is not answered with a stream, comes by
     /// HTTP/1.0, which knows no chunks, or it or the configuration does not want it. `model` is what it asks for, as it
     /// says it.
     #[must_use]

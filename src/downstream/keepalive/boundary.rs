@@ -12,7 +12,7 @@ const MAX_EVENT: usize = 16 * 1024;
 /// The longest id or model that is repeated.
 const MAX_NAME: usize = 256;
 
-/// As much of the stream's end is kept as tells a blank line and a closing event.
+/// Bytes of the stream's end that are kept: enough to recognise a blank line and a closing event.
 const TAIL: usize = 64;
 
 /// How a stream ends its lines.

@@ -1,7 +1,7 @@
 //! One request that is kept alive: what its client has been sent so far, and what is due.
 //!
-//! Nobody else holds the state: whoever writes to the client, its event loop or a worker, does so with this in hand, so
-//! that there is one writer at a time and each knows where the other has stopped.
+//! There is one such state, and each writer, the event loop or a worker, writes with it in hand. So there is one writer at a
+//! time, and each knows where the other has stopped.
 
 use super::asked::Plan;
 use super::boundary::Place;
@@ -63,7 +63,7 @@ pub struct Early {
     pub persists: bool,
 }
 
-/// Where an answer begins that somebody else writes from now on.
+/// Where an answer begins that a worker writes from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// What has been promised already.
@@ -187,7 +187,7 @@ impl KeptAlive {
         }
     }
 
-    /// From now on somebody else writes the answer, and signs stand only where [`KeptAlive::wrote`] says.
+    /// From now on a worker writes the answer, and signs stand only where [`KeptAlive::wrote`] says.
     pub fn begin_answer(&mut self) -> Begun {
         let early = self.early_since();
         // Without an early 200 the head comes first.
