@@ -33,6 +33,7 @@ use crossbeam_channel::{Sender, bounded};
 use signal_hook::consts::SIGTERM;
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -88,6 +89,8 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// The state file cannot be used.
     StateFile(std::path::PathBuf, io::Error),
+    /// A file that a key names cannot be read.
+    Unreadable(&'static str, std::path::PathBuf, io::Error),
     /// The system gives no thread or no selector.
     System(io::Error),
     /// The configured certificates cannot be used.
@@ -107,6 +110,9 @@ impl fmt::Display for StartError {
             StartError::StateFile(path, error) => {
                 write!(f, "cannot use the state_file {}: {error}", path.display())
             }
+            StartError::Unreadable(key, path, error) => {
+                write!(f, "cannot read the {key} {}: {error}", path.display())
+            }
             StartError::CaFile(error) => write!(f, "{error}"),
             StartError::System(error) => write!(f, "the system refuses a thread or a selector: {error}"),
             StartError::Metrics(error) => write!(f, "the metrics cannot be registered: {error}"),
@@ -120,7 +126,7 @@ impl StartError {
     /// Whether the configuration is to blame, rather than the system.
     #[must_use]
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, StartError::CaFile(_) | StartError::StateFile(..))
+        matches!(self, StartError::CaFile(_) | StartError::StateFile(..) | StartError::Unreadable(..))
     }
 }
 
@@ -132,7 +138,13 @@ pub fn check(config: &Config, clock: Clock) -> Vec<StartError> {
     let state = config.state_file.as_ref().map_or(Ok(()), |path| {
         StateFile::check(path, clock).map_err(|error| StartError::StateFile(path.clone(), error))
     });
-    [certificates, state].into_iter().filter_map(Result::err).collect()
+    let redis =
+        [("redis_password_file", &config.fleet.password_file), ("redis_ca_file", &config.fleet.ca_file)];
+    let unreadable = redis.into_iter().filter_map(|(key, path)| {
+        let path = path.as_ref()?;
+        File::open(path).err().map(|error| StartError::Unreadable(key, path.clone(), error))
+    });
+    [certificates, state].into_iter().filter_map(Result::err).chain(unreadable).collect()
 }
 
 impl Sidecar {

@@ -3,10 +3,11 @@
 //! - `GET /api/dashboard/stream`: server-sent events; `event: snapshot` with a [`crate::ops::dashboard::DashboardSnapshot`]
 //!   as `data`, in one line, once a second;
 //! - `GET /api/dashboard/history`: the last hour, see [`crate::ops::history`]; each snapshot then brings the newest point;
-//! - `GET /api/admin/config`: a JSON object with `rate_rpm`, `queue_max_size`, `queue_full_policy` and
-//!   `fallback_enabled_passthrough` at its top (others are not looked at);
+//! - `GET /api/admin/config`: a JSON object with `rate_rpm`, `queue_max_size` and `queue_full_policy` at its top (others
+//!   are not looked at);
 //! - `POST /api/admin/config`: an object with those of them that changed; answered by the object as it is then, or by
-//!   `{"error": {"message"}}` with the reason of the refusal.
+//!   `{"error": {"message"}}` with the reason of the refusal;
+//! - `DELETE /api/queue/ID` and `POST /api/admin/reset`, when an operator asks for it.
 
 /// The policy under which the page runs: its own files, its own server, nothing inline, no frame around it.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -24,7 +25,7 @@ pub struct Asset {
 }
 
 /// All files of the dashboard, the page first.
-pub const ASSETS: [Asset; 7] = [
+pub const ASSETS: [Asset; 8] = [
     Asset {
         path: "/api/dashboard",
         content_type: "text/html; charset=utf-8",
@@ -39,8 +40,12 @@ pub const ASSETS: [Asset; 7] = [
         body: include_str!("dashboard/settings.js"),
     },
     Asset { path: "/api/dashboard/stream.js", content_type: JS, body: include_str!("dashboard/stream.js") },
+    Asset { path: "/favicon.ico", content_type: "image/svg+xml", body: FAVICON },
     Asset { path: "/api/dashboard/texts.js", content_type: JS, body: include_str!("dashboard/texts.js") },
 ];
+
+/// What browsers ask every server for. They take the type from the answer, not from the name.
+const FAVICON: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect width='16' height='16' rx='4' fill='#4d8f1f'/><path d='M4 5h8M4 8h6M4 11h3' stroke='#fff' stroke-width='1.6' stroke-linecap='round'/></svg>";
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";

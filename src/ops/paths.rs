@@ -50,6 +50,7 @@ impl PageKind {
             "/api/dashboard/stream" => PageKind::Stream,
             "/api/dashboard/history" => PageKind::History,
             "/api/dashboard" => PageKind::Asset,
+            "/favicon.ico" if matches!(method, "GET" | "HEAD") => PageKind::Asset,
             "/api/queue" if matches!(method, "GET" | "HEAD") => PageKind::Queue,
             path if path.starts_with("/api/dashboard/") => PageKind::Asset,
             path if path.starts_with("/api/agents/") => PageKind::Heartbeat,
@@ -96,7 +97,7 @@ mod tests {
         ] {
             assert_eq!(get(path), Some(PageKind::Unknown), "{path}");
         }
-        for path in ["/v1/models", "/v1/api/x", "/apis", "/v1/status/abc", "/healthz", "/favicon.ico"] {
+        for path in ["/v1/models", "/v1/api/x", "/apis", "/v1/status/abc", "/healthz"] {
             assert_eq!(get(path), None, "{path}");
         }
     }

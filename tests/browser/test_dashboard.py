@@ -2,6 +2,7 @@
 
 import faulthandler
 import re
+import socket
 import time
 import unittest
 
@@ -11,6 +12,43 @@ from webdriver import Browser, Driver
 
 PICTURES = ROOT / "target/browser"
 TOKEN = "the-operators-token-0123456789"
+
+# What a person would see: boxes that stick out of what holds them, words that are broken, and text whose contrast with what
+# lies behind it is below WCAG 2.2's 4.5 (3 for large text).
+MEASURES = """
+const seen = node => node.offsetParent !== null && node.getClientRects().length && !node.closest('.hidden, .skip, thead, [hidden]');
+const parse = colour => { const n = colour.match(/[\\d.]+/g).map(Number); return { rgb: n.slice(0, 3), a: n[3] ?? 1 }; };
+const over = (top, below) => ({ rgb: top.rgb.map((c, i) => c * top.a + below.rgb[i] * (1 - top.a)), a: 1 });
+const behind = node => {
+  const layers = [];
+  for (let at = node; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
+  return layers.reverse().reduce((below, top) => over(top, below), { rgb: [255, 255, 255], a: 1 });
+};
+const light = ({ rgb }) => {
+  const [r, g, b] = rgb.map(c => c / 255).map(c => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const found = [];
+for (const node of document.querySelectorAll('body *')) {
+  if (!seen(node) || node.closest('svg')) continue;
+  const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+  const name = `${node.tagName}#${node.id}.${node.className} "${node.textContent.trim().slice(0, 30)}"`;
+  const box = node.getBoundingClientRect();
+  if (box.right > innerWidth + 1 || box.left < -1) found.push(`sticks out: ${name}`);
+  if (node.matches('.word, .num > span, button, .pill, .badge') && box.height > 2.2 * parseFloat(getComputedStyle(node).lineHeight || 20) && box.height > 44)
+    found.push(`is broken: ${name}`);
+  if (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== 'visible' && !node.matches('.bar, input, select')) found.push(`is cut: ${name}`);
+  if (!own || node.closest(':disabled, fieldset:disabled')) continue;
+  const style = getComputedStyle(node);
+  const back = behind(node);
+  const [a, b] = [light(over(parse(style.color), back)), light(back)].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+  if (ratio < (large ? 3 : 4.5)) found.push(`contrast ${ratio.toFixed(2)}: ${name}`);
+}
+if (document.documentElement.scrollWidth > innerWidth) found.push('the page scrolls sideways');
+return found;
+"""
 AGENTS = [
     # name, priority, model, seconds between two requests
     ("planner", "urgent", "nvidia/deepseek-ai/deepseek-v4-pro", 2.0),
@@ -144,6 +182,7 @@ class Dashboard(unittest.TestCase):
         browser.picture(PICTURES / "zh.png")
         # Latin words that stand for themselves in both languages.
         names = re.findall(r"[A-Za-z]{2,}", str(AGENTS) + "archivist Archive Planning Research")
+        browser.js("document.querySelectorAll('.mono').forEach(node => node.remove())")
         text = re.sub("|".join(sorted(names, key=len, reverse=True)), " ", browser.text("main"))
         self.assertLessEqual(set(re.findall(r"[A-Za-z]{2,}", text)), {"NVIDIA", "MiB", "KiB"})
         browser.click("#language")
@@ -168,11 +207,62 @@ class Dashboard(unittest.TestCase):
         browser.picture(PICTURES / "phone.png")
         self.assert_calm(browser)
 
+    def test_nothing_is_cut_broken_or_pale_at_any_width_in_either_light_and_language(self):
+        for language in ("en-US", "zh-CN"):
+            browser = self.open(language)
+            until("requests wait", lambda: browser.js("return document.querySelectorAll('#waiting tbody tr').length > 3"))
+            until("something is drawn", lambda: browser.js("return document.querySelectorAll('#chart-throughput rect').length"), 40)
+            for scheme in ("light", "dark"):
+                browser.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+                for width in (390, 768, 1280, 1920):
+                    browser.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+                    until("it is laid out", lambda: browser.js("return innerWidth") == width)
+                    until("it is drawn", lambda: browser.js("return document.querySelector('#chart-rate svg').clientWidth > 100"))
+                    with self.subTest(language=language, scheme=scheme, width=width):
+                        self.assertEqual(browser.js(MEASURES), [])
+                    browser.picture(PICTURES / f"{language[:2]}-{scheme}-{width}.png")
+                    if width == 390:
+                        tall = browser.js("return document.documentElement.scrollHeight")
+                        self.assertLess(tall, 4600, "a phone's page")
+
+    def test_what_is_wrong_is_in_the_head_in_words_and_goes_when_it_is_over(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        sidecar = Sidecar(upstream_url=f"http://127.0.0.1:{port}/v1", rate_rpm=600, bucket_capacity=600)
+        self.addCleanup(sidecar.stop)
+        browser = Browser(self.driver, "en-US")
+        self.addCleanup(browser.close)
+        browser.open(sidecar.base + "/")
+        until("the upstream is missed", lambda: "upstream unreachable" in browser.text("#problems"), 60)
+        self.assertEqual(browser.text("#health"), "Not ready")
+        nim = Nim(port=port)
+        self.addCleanup(nim.stop)
+        until("it is ready", lambda: browser.text("#health") == "Ready", 60)
+        self.assertEqual(browser.text("#problems"), "")
+        self.assertEqual(browser.js("return (await fetch('/favicon.ico')).headers.get('content-type')"), "image/svg+xml")
+
+    def test_an_operator_removes_a_waiting_request_and_needs_the_token(self):
+        browser = self.open()
+        first = lambda: browser.js("return document.querySelector('[data-remove]')?.dataset.remove")
+        gone = lambda id: browser.js("return !document.querySelector(`[data-remove='${arguments[0]}']`)", id)
+        press = lambda id: browser.js("document.querySelector(`[data-remove='${arguments[0]}']`)?.click()", id)
+        until("one waits", first)
+        browser.type("#token", TOKEN)
+        browser.click("#token-form button[type=submit]")
+        until("the settings are loaded", lambda: browser.value("[name=rate_rpm]") == "240")
+        for _ in range(20):
+            waiting = browser.js("return [...document.querySelectorAll('[data-remove]')].at(-1)?.dataset.remove")
+            press(waiting)
+            press(waiting)
+            if until("it is gone", lambda: gone(waiting)) and "was removed" in browser.text("#action-result"):
+                break
+        self.assertIn("was removed", browser.text("#action-result"))
+
     def test_the_keyboard_reaches_everything(self):
         browser = self.open()
         focused = "const e = document.activeElement; return e.id || e.dataset.range || e.className.baseVal || e.tagName"
         reached = []
-        for _ in range(40):
+        for _ in range(120):
             browser.press("Tab")
             name = browser.js(focused)
             if name == "BODY":

@@ -54,7 +54,7 @@ class Switch:
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass
+                pass  # the other direction has ended it
 
     def cut(self):
         with self.lock:
@@ -65,6 +65,7 @@ class Switch:
                     end.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+                end.close()
 
     def lead_to(self, target):
         self.target = target

@@ -237,7 +237,7 @@ class Load:
 
     def run(self, sidecar, client, fields):
         while not self.stopping.is_set():
-            status = sidecar.chat(client, X_Agent_Id=client, **fields)
+            status = sidecar.chat(client, **{"X_Agent_Id": client, **fields})
             with self.lock:
                 self.statuses[status] = self.statuses.get(status, 0) + 1
             if status != 200:

@@ -82,7 +82,7 @@ class Away(unittest.TestCase):
             back = time.monotonic()
             until("it resumes", lambda: sidecar.chat() == 200)
             print(f"  resumed {time.monotonic() - back:.2f} s after Redis was back")
-            self.assertLess(time.monotonic() - back, 3)
+            self.assertLess(time.monotonic() - back, 2, "1 s on a machine with nothing else to do")
 
     def test_each_sends_its_share_and_never_more(self):
         with Trial(WINDOW, fleet_max=3) as trial:
@@ -93,9 +93,10 @@ class Away(unittest.TestCase):
             began = time.monotonic()
             trial.run(3 * WINDOW)
             ended = time.monotonic()
-            sent, safe = trial.upstream.between(began, ended), 3 * (LIMIT // 3)
+            # Grants of before may be sent for a second after Redis has gone.
+            sent, safe = trial.upstream.between(gone + 2, ended), 3 * (LIMIT // 3)
             print(f"  sharing after {began - gone:.1f} s; {sent} sent in {ended - began:.0f} s, {safe} a window are safe")
-            self.assertGreaterEqual(sent, 0.9 * 3 * safe * WINDOW / (WINDOW + 0.25) - 3)
+            self.assertGreaterEqual(sent, 0.9 * safe * (ended - began) / (WINDOW + 0.25))
             trial.redis.start()
             until("all are back", lambda: all(s.fleet()["standing"] == "joined" for s in trial.sidecars), 40)
             trial.run(2 * WINDOW)
@@ -175,10 +176,10 @@ class Servers(unittest.TestCase):
         redis = self.redis()
         sidecar = self.fleet_of_one(f"redis://127.0.0.1:{redis.port}")
         self.joins(sidecar)
-        redis.cli("acl", "setuser", USER, "-zadd")
+        redis.cli("acl", "setuser", USER, "-hgetall")
         redis.cli("client", "kill", "user", USER)
-        self.assertIn("ACL", until("the ACL shows", lambda: sidecar.chat() and "ACL" in self.error(sidecar) and self.error(sidecar)))
-        redis.cli("acl", "setuser", USER, "+zadd", "resetpass", ">other")
+        until("the ACL shows", lambda: "ACL" in self.error(sidecar))
+        redis.cli("acl", "setuser", USER, "+hgetall", "resetpass", ">other")
         redis.cli("client", "kill", "user", USER)
         until("the password shows", lambda: "password" in self.error(sidecar))
         self.assertNotIn(PASSWORD, sidecar.log.read_text())

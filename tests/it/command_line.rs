@@ -62,6 +62,16 @@ fn check_is_as_strict_as_the_start_and_leaves_files_as_they_are() {
             assert!(parts.iter().all(|part| told.contains(part)), "{line}: {told}");
         }
     }
+    // A running sidecar reads these each time that it connects.
+    for key in ["redis_password_file", "redis_ca_file"] {
+        let path = place.configure(&format!("redis_url: rediss://127.0.0.1:1\n{key}: /nonexistent/{key}"));
+        let output = run(&["--check", "--config", path.to_str().unwrap()], &[]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(2) && told.contains(&format!("{key} /nonexistent/{key}")),
+            "{told}"
+        );
+    }
     assert_eq!(fs::read_to_string(foreign).unwrap(), "precious\n");
 }
 

@@ -3,6 +3,7 @@
 use crate::ask::{chat, model, page};
 use crate::client::Client;
 use crate::pages::{agent, jammed};
+use crate::patience::until;
 use crate::process::metric;
 use crate::sidecar::Sidecar;
 use crate::upstream::Upstream;
@@ -82,6 +83,37 @@ fn all_viewers_are_shown_the_same_snapshot_with_every_figure_filled() {
 }
 
 #[test]
+fn the_history_knows_how_long_requests_waited_and_how_they_ended() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::before(&upstream);
+    let columns = sidecar.ask(page("/api/dashboard/history")).json()["columns"].clone();
+    let column = |name: &str| columns.as_array().unwrap().iter().position(|column| column == name).unwrap();
+    let mut viewer = viewer(&sidecar);
+    // Counting begins with the first sample.
+    let _ = snapshot(&mut viewer);
+    upstream.answer(200).answer(500);
+    for _ in 0..2 {
+        sidecar.ask(chat("counts").priority("high"));
+    }
+    let (mut seen, mut waited) = (Vec::new(), None);
+    until("both are in the history", || {
+        let point = snapshot(&mut viewer)["point"].clone();
+        if point.is_array() && !seen.contains(&point) {
+            waited = waited.or(point[column("p95_high")].as_f64());
+            assert_eq!(point[column("p95_low")], Value::Null);
+            seen.push(point);
+        }
+        let sum = |name: &str| seen.iter().filter_map(|point| point[column(name)].as_u64()).sum::<u64>();
+        ((sum("ok"), sum("failed")) == (1, 1)).then_some(())
+    });
+    assert!(waited.is_some_and(|seconds| seconds < 5.0), "{seen:?}");
+    assert_eq!(
+        sidecar.ask(page("/favicon.ico")).head.field("content-type").as_deref(),
+        Some("image/svg+xml")
+    );
+}
+
+#[test]
 fn a_viewer_that_does_not_read_is_dropped() {
     let (_upstream, sidecar, _slot, _first) = jammed(|c| c.front.client_timeout = Duration::from_secs(1));
     // Long names make large snapshots: the kernel's buffers are full within seconds.
@@ -89,16 +121,16 @@ fn a_viewer_that_does_not_read_is_dropped() {
     let _waiting: Vec<Client> =
         (0..50).map(|_| sidecar.begin(model(&format!("nvidia/{name}"), "x"))).collect();
     sidecar.wait_for_queue(50);
-    let lazy = sidecar.connect();
+    let mut lazy = sidecar.connect();
     lazy.shrink_receive_buffer();
-    let mut lazy = lazy;
-    let before = metric(&sidecar.scrape(), "sidecar_connections");
     lazy.send(Vec::from(page("/api/dashboard/stream")));
+    // With its head read it is counted, and it reads nothing from here on.
+    assert_eq!(lazy.head().status, 200);
     let mut eager = viewer(&sidecar);
+    let with_both = metric(&sidecar.scrape(), "sidecar_connections");
     for _ in 0..60 {
         let _ = snapshot(&mut eager);
-        // The scrape's own connection is one of them.
-        if metric(&sidecar.scrape(), "sidecar_connections") < before + 0.5 {
+        if metric(&sidecar.scrape(), "sidecar_connections") < with_both - 0.5 {
             return;
         }
     }

@@ -43,30 +43,35 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
+/// What Redis says of a command within a script that the ACL does not allow.
+const NOT_IN_SCRIPT: &str = "The user executing the script can't run this command";
+
 impl From<RedisError> for Unavailable {
     fn from(error: RedisError) -> Unavailable {
+        let text = error.to_string();
+        let is_forbidden =
+            error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || text.contains(NOT_IN_SCRIPT);
         Unavailable(match error.kind() {
             ErrorKind::AuthenticationFailed => {
                 format!(
-                    "Redis refuses the user or the password ({error}); see redis_user and redis_password_file"
+                    "Redis refuses the user or the password ({text}); see redis_user and redis_password_file"
                 )
             }
-            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            _ if is_forbidden => {
                 format!(
-                    "Redis' ACL does not allow what the fleet needs ({error}); docs/OPERATIONS.md has the line"
+                    "Redis' ACL does not allow what the fleet needs ({text}); docs/OPERATIONS.md has the line"
                 )
             }
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => {
-                "this Redis is a replica and takes no writes".into()
-            }
-            _ if error.code() == Some("OOM") => {
-                format!("Redis has no memory left ({error}); raise maxmemory")
-            }
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => REPLICA.into(),
+            _ if error.code() == Some("OOM") => format!("Redis has no memory left ({text}); raise maxmemory"),
             _ if error.is_timeout() => format!("Redis did not answer within {} ms", TIMEOUT.as_millis()),
-            _ => error.to_string(),
+            _ => text,
         })
     }
 }
+
+/// A server that only follows another.
+const REPLICA: &str = "this Redis is a replica and takes no writes";
 
 /// A connection to the server that takes writes.
 pub struct Link {
@@ -234,7 +239,7 @@ fn identity(connection: &mut Connection) -> Result<String, Unavailable> {
             .unwrap_or_default()
     };
     if field("role") != "master" {
-        return Err(Unavailable("this Redis is a replica and takes no writes".into()));
+        return Err(Unavailable(REPLICA.into()));
     }
     Ok(format!("{}/{}", field("run_id"), field("master_replid")))
 }

@@ -141,6 +141,8 @@ pub struct Member {
     about: Option<String>,
     file: Option<Vec<(Duration, Moment)>>,
     started: Moment,
+    /// When its first call was answered.
+    joined_at: Option<Moment>,
     shares: u64,
     leaving: bool,
     seen: (u32, u32, u32),
@@ -177,6 +179,7 @@ impl Member {
             about: None,
             file: file.map(|ages| ages.into_iter().map(|age| (age, now)).collect()),
             started: now,
+            joined_at: None,
             shares: 0,
             leaving: false,
             seen: (0, 0, 0),
@@ -266,6 +269,7 @@ impl Member {
             remembers: self.file.as_ref().is_some_and(|file| !file.is_empty()),
             patience: millis(PATIENCE),
             probation: millis(PROBATION.min(self.terms.window / 2)),
+            known: self.joined_at.map_or(0, |at| millis(now.since(at))),
             poll: millis(POLL),
             quotas: vec![Quota {
                 limit: self.terms.limit,
@@ -318,6 +322,7 @@ impl Member {
         }
         self.line.saw_fleet(answer.now, now);
         self.heard = Some(asked.at);
+        self.joined_at.get_or_insert(now);
         self.answered = self.call;
         self.ledger.told(&asked.sent);
         self.sequence = answer.sequence;
@@ -410,6 +415,7 @@ impl Member {
             _ if silent && self.terms.share > 0 && now >= self.shares_from() => Standing::Sharing,
             _ if silent && self.failures > 0 => Standing::Away,
             Phase::Listening(_) => Standing::Joining,
+            Phase::Joined if self.told == 0 => Standing::Joining,
             Phase::Joined if self.repairing => Standing::Repairing,
             Phase::Joined => Standing::Joined,
         }

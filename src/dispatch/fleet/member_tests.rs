@@ -110,6 +110,7 @@ fn in_a_new_generation_it_tells_its_window_and_whom_it_knew_before_it_claims() {
     let request = member.request("other", at(5.0));
     let tell = request.tell.unwrap();
     assert!(request.claim.is_none());
+    assert_eq!(request.known, 4_500, "it is not new, though the server thinks so");
     assert_eq!((tell.generation, tell.own), (8, vec![("7.1".into(), 2_500, vec![1])]));
     assert_eq!(tell.peers, [("x~1".into(), "x~1".into(), -1, true)]);
     member.answered(answer(State::Idle, 8), at(5.0));

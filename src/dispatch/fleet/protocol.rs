@@ -53,6 +53,8 @@ pub struct Request {
     pub patience: u64,
     /// A sidecar that has just joined is granted nothing for so long, until the others know of it.
     pub probation: u64,
+    /// For so long it has been a member, as far as it knows.
+    pub known: u64,
     /// How soon one that was not the best may ask again.
     pub poll: u64,
     /// The quotas that this call names, the key's first.

@@ -92,7 +92,7 @@ if lost then
   server = q.server
 end
 if not mine then
-  mine = { joined = now, generation = 0, held = {} }
+  mine = { joined = now - q.known, generation = 0, held = {} }
   replicas[q.me] = mine
 end
 mine.id, mine.heard, mine.call, mine.left = q.id, now, q.call, nil

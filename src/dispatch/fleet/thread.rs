@@ -262,6 +262,7 @@ impl FleetThread {
         let (heard, listed) = (self.member.heard(), self.member.listed());
         let stale = self.shown.sight.standing != sight.standing
             || listed != self.shown.listed
+            || self.view.read().failures != self.shown.failures
             || self.view.read().error != self.shown.error;
         if stale {
             self.shown.sight = sight;

@@ -4,10 +4,12 @@
 
 import { t, number, percent, span, bytes, clock, switchLanguage, writeTexts } from './texts.js';
 import { Chart } from './charts.js';
-import { startSettings, firstLoad, repeat, authorization } from './settings.js';
+import { startSettings, firstLoad, follow, repeat, act, authorization } from './settings.js';
 import { read } from './stream.js';
 
 const SILENCE_MS = 5_000;
+/** How long a removal waits to be asked for a second time. */
+const SURE_MS = 4_000;
 const RECONNECT_MS = 3_000;
 /** A stream that is open and silent for so long is dead, whatever the browser believes. */
 const DEAD_MS = 12_000;
@@ -26,6 +28,8 @@ const state = {
   range: HOUR, chosen: null,
   /** When a snapshot came last, the page was opened and the stream was opened. */
   heard: 0, started: performance.now(), opened: 0,
+  /** The waiting request whose removal was asked for once. */
+  removing: null,
 };
 
 function text(id, value) {
@@ -48,10 +52,21 @@ function element(name, className, value) {
 // ---- figures ----
 
 function drawHead(s) {
-  const problem = p => t().problem(t().checks[p.check] ?? p.check, span(p.since_seconds));
+  const problems = s.health.problems;
   if (s.draining) tone('health', t().draining, 'warn');
   else if (s.health.ready) tone('health', t().ready, 'good');
-  else tone('health', [t().notReady, ...s.health.problems.map(problem)].join(' · '), 'bad');
+  else tone('health', t().notReady, 'bad');
+  const items = problems.map(p => {
+    const item = element('li', '', t().problem(t().checks[p.check] ?? p.check, span(p.since_seconds)));
+    item.dataset.tone = p.not_ready ? 'bad' : 'warn';
+    item.title = p.detail;
+    return item;
+  });
+  const list = by('problems');
+  // Untouched while it says the same: what is read aloud is what is new.
+  if (list.children.length !== items.length || items.some((item, i) => !list.children[i].isEqualNode(item))) {
+    list.replaceChildren(...items);
+  }
   text('facts', t().facts(s.version, span(s.uptime_seconds), number(s.connections), number(s.connections_max)));
   document.title = s.queue.current_size ? `(${s.queue.current_size}) nvidia-sidecar` : 'nvidia-sidecar';
 }
@@ -64,6 +79,10 @@ function drawTiles(s) {
   const held = retreat.held_models;
   const names = held.slice(0, 3).map(h => `${h.model} (${span(h.seconds)})`).join(', ');
   text('held', held.length ? t().held(held.length, names) : '');
+
+  const learned = retreat.learned_rpm;
+  text('learned', learned === null || learned === undefined ? '' : t().learned(number(learned, 1)));
+  by('reset-rate').hidden = retreat.effective_rpm >= retreat.base_rpm && !held.length;
 
   const tokens = s.tokens;
   text('tokens', number(Math.floor(tokens.available)));
@@ -132,18 +151,43 @@ function rows(id, items, cells) {
   });
 }
 
-function keyed(priority) {
+function keyed(priority, aged) {
   const key = element('i', 'key');
   key.dataset.priority = priority;
-  return [key, t().priorities[priority] ?? priority];
+  const name = element('span', 'word', t().priorities[priority] ?? priority);
+  return aged ? [key, name, element('small', 'badge', t().aged)] : [key, name];
 }
+
+/** The button that removes a waiting request; it asks once more before it does. */
+function removal(waiting) {
+  const button = element('button', 'small', state.removing === waiting.id ? t().reallyRemove : t().remove);
+  button.type = 'button';
+  button.dataset.remove = waiting.id;
+  button.setAttribute('aria-label', `${t().remove} ${waiting.request_id}`);
+  return button;
+}
+
+by('waiting').addEventListener('click', event => {
+  const id = event.target.closest('[data-remove]')?.dataset.remove;
+  if (!id) return;
+  if (state.removing === id) {
+    state.removing = null;
+    act('DELETE', `queue/${id}`, () => t().removed);
+  } else {
+    state.removing = id;
+    setTimeout(() => { if (state.removing === id) state.removing = null; }, SURE_MS);
+  }
+  drawWaiting(state.snapshot);
+});
+by('reset-rate').addEventListener('click', () => act('POST', 'admin/reset', () => t().rateReset));
 
 function drawWaiting(s) {
   text('waiting-title', t().waiting(number(s.queue.current_size)));
   rows('waiting', s.waiting, w => [
-    number(w.position), w.agent, keyed(w.priority), w.model ?? '–',
+    number(w.position), w.agent, keyed(w.priority, w.aged), w.model ?? '–',
     w.kept_alive_seconds === null ? span(w.waited_seconds) : t().keptAlive(span(w.waited_seconds), span(w.kept_alive_seconds)),
-    w.estimate_seconds === null ? t().onHold : span(w.estimate_seconds), element('span', 'mono', w.id),
+    w.estimate_seconds === null ? t().onHold : span(w.estimate_seconds), element('span', 'mono', w.request_id),
+    removal(w),
   ]);
   by('waiting').hidden = s.waiting.length === 0;
   by('waiting-empty').hidden = s.waiting.length > 0;
@@ -152,40 +196,75 @@ function drawWaiting(s) {
 }
 
 function heartbeat(agent) {
-  if (agent.fresh === null) return '–';
+  if (agent.heartbeat_seconds === null) return '–';
   const dot = element('i', 'dot');
+  if (agent.fresh === null) return [dot, t().never];
   dot.dataset.tone = agent.fresh ? 'good' : 'bad';
   const seen = agent.last_seen_seconds === null ? t().never : t().ago(span(agent.last_seen_seconds));
   return [dot, agent.fresh ? t().fresh : t().stale, element('small', '', seen)];
 }
 
+function named(agent) {
+  if (agent.heartbeat_seconds === null) return t().otherAgents;
+  const notes = [agent.label === agent.name ? '' : agent.label, agent.task].filter(Boolean);
+  return [agent.name, ...notes.map(note => element('small', '', note))];
+}
+
+const hotFrom = (limit, value, shown) => element('span', limit && value >= limit ? 'hot' : '', shown);
+
 function drawAgents(s) {
   rows('agents', s.agents, a => [
-    a.fresh === null ? t().otherAgents : [a.name, element('small', '', a.label)],
+    named(a),
     heartbeat(a),
-    element('span', a.ratelimited_share >= 0.05 ? 'hot' : '', percent(a.ratelimited_share)),
+    hotFrom(0.05, a.ratelimited_share, percent(a.ratelimited_share)),
     a.response_seconds === null ? '–' : span(a.response_seconds),
     a.pending === null ? '–' : number(a.pending),
-    a.stagnation_seconds === null ? '–' : span(a.stagnation_seconds),
+    a.stagnation_seconds ? hotFrom(a.stagnation_warning_seconds, a.stagnation_seconds, span(a.stagnation_seconds)) : '–',
+    a.rounds === null ? '–' : hotFrom(a.rounds_limit, a.rounds, t().rounded(number(a.rounds), a.rounds_limit && number(a.rounds_limit))),
+    number(a.tokens.prompt + a.tokens.completion),
     number(a.requests),
   ]);
 }
 
+function drawClients(s) {
+  rows('clients', s.clients, c => [
+    c.client, number(c.requests),
+    hotFrom(1, c.ratelimited, number(c.ratelimited)), hotFrom(1, c.failed, number(c.failed)),
+    span(c.queue_seconds), number(c.tokens.prompt), number(c.tokens.completion),
+  ]);
+  by('clients').hidden = s.clients.length === 0;
+  by('clients-empty').hidden = s.clients.length > 0;
+}
+
 // ---- charts ----
+
+/** A line for each priority. */
+const byPriority = (column, suffix, rest) => PRIORITIES.map(priority => ({
+  column: `${column}_${priority}`, tone: priority, name: () => `${t().priorities[priority]}${suffix}`, ...rest,
+}));
 
 const charts = [
   new Chart('chart-throughput', 'throughput', [
     { column: 'ok', name: 'ok', tone: 'ok' },
-    { column: 'passthrough', name: 'passed', tone: 'passed' },
     { column: 'ratelimited', name: 'refused', tone: 'refused' },
-  ], { stacked: true, least: 4, format: v => number(v, 1) }),
+    { column: 'failed', name: 'failed', tone: 'failed' },
+    { column: 'passthrough', name: 'passed', tone: 'passed' },
+  ], { stacked: true, least: 4, format: v => number(v, 1), limit: 'base_rpm' }),
   new Chart('chart-rate', 'rateOverTime', [
     { column: 'effective_rpm', name: 'effective', tone: 'ok', area: true },
     { column: 'base_rpm', name: 'base', tone: 'passed' },
   ], { least: 10, format: v => number(v, 1), shade: true }),
+  new Chart('chart-wait', 'waitOverTime', [
+    ...byPriority('p95', ' p95'), ...byPriority('p50', ' p50', { thin: true }),
+  ], { sparse: true, least: 4, format: v => span(v) }),
   new Chart('chart-depth', 'depthOverTime', [
     { column: 'queue_depth', name: 'depth', tone: 'ok', area: true },
+    ...byPriority('depth', ''),
   ], { least: 4, format: v => number(v, 1) }),
+  new Chart('chart-failures', 'failuresOverTime', [
+    { column: 'upstream_429', name: 'upstreamRefused', tone: 'refused' },
+    { column: 'failed', name: 'failed', tone: 'failed' },
+  ], { stacked: true, least: 4, format: v => number(v, 1) }),
   new Chart('chart-share', 'shareOverTime', [
     { column: 'upstream_429_rate', name: 'share', tone: 'refused', area: true },
   ], { least: 0.05, most: 1, format: percent }),
@@ -239,7 +318,7 @@ function addPoint(values) {
 
 function drawFigures() {
   if (!state.snapshot) return;
-  for (const draw of [drawHead, drawTiles, drawQueue, drawWaiting, drawAgents]) draw(state.snapshot);
+  for (const draw of [drawHead, drawTiles, drawQueue, drawWaiting, drawAgents, drawClients, follow]) draw(state.snapshot);
 }
 
 let closeStream = () => {};
@@ -286,6 +365,9 @@ function drawVeil() {
   by('main').inert = silent && !locked;
   if (locked) tone('health', refused === 401 ? t().needTokenToSee : t().wrongToken, 'warn');
   if (!silent || locked) return;
+  // What was true is not known to be any more.
+  tone('health', t().noData, '');
+  by('problems').replaceChildren();
   text('veil-note', state.snapshot ? t().lastData(clock(state.snapshot.at, true)) : t().noDataYet);
   if (open && now - Math.max(state.heard, state.opened) > DEAD_MS) connect();
 }

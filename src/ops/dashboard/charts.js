@@ -28,13 +28,22 @@ function niceStep(max) {
   return [1, 2, 5, 10].map(f => f * power).find(step => step >= raw);
 }
 
+/** The seconds of a column of counts. Whole minutes: what it shows is what the quota counts. */
+const MINUTE = 60;
+/** Seconds without a value over which a line of what comes now and then is still drawn through. */
+const BRIDGED = 180;
+
+const nameOf = series => (typeof series.name === 'function' ? series.name() : t()[series.name]);
+
 /**
- * One chart. `series` are `{ column, name: 'key of a text', tone: 'ok' | 'refused' | 'passed', area? }`;
- * `stacked` sums counts into columns per minute; `least` is the least height of the scale, `most` a bound on it.
+ * One chart. `series` are `{ column, name: 'key of a text' or a function, tone: a class, area?, thin? }`;
+ * `stacked` sums counts into columns of a minute; `sparse` draws what has a value now and then; `least` is the least height
+ * of the scale, `most` a bound on it; `limit` names the column that is drawn as a limit.
  */
 export class Chart {
-  constructor(id, title, series, { stacked = false, least = 4, most = Infinity, format, shade = false }) {
-    Object.assign(this, { title, series, stacked, least, most, format, shade });
+  constructor(id, title, series, { stacked = false, sparse = false, least = 4, most = Infinity, format, shade = false, limit = null }) {
+    Object.assign(this, { title, series, stacked, sparse, least, most, shade, limit });
+    this.format = value => (value === null ? '–' : format(value));
     this.box = html('div', 'chart', document.getElementById(id));
     this.svg = svg('svg', { role: 'img', tabindex: '0', preserveAspectRatio: 'none' }, this.box);
     this.tip = html('div', 'tip', this.box);
@@ -62,7 +71,8 @@ export class Chart {
 
   /** Shows these points (objects, oldest first) of the `range` seconds before `now`. */
   show(points, now, range, step) {
-    Object.assign(this, { points: points.filter(p => p.at > now - range), now, range, step });
+    const from = this.stacked ? Math.floor((now - range) / MINUTE) * MINUTE : now - range;
+    Object.assign(this, { points: points.filter(p => p.at > from), now, range, step });
     this.draw();
   }
 
@@ -70,7 +80,7 @@ export class Chart {
     const width = Math.floor(this.box.clientWidth);
     if (!width || !this.range) return;
     this.width = width;
-    this.marks = this.stacked ? this.columns() : this.measures();
+    this.marks = this.stacked ? this.columns() : this.sparse ? this.groups() : this.measures();
     const x = at => EDGE.left + (1 - (this.now - at) / this.range) * (width - EDGE.left - EDGE.right);
     for (const mark of this.marks) {
       mark.left = Math.max(EDGE.left, x(mark.from));
@@ -78,8 +88,9 @@ export class Chart {
       mark.x = (mark.left + mark.right) / 2;
     }
     this.marks = this.marks.filter(mark => mark.right > mark.left);
-    const tall = mark => (this.stacked ? mark.values.reduce((a, b) => a + b, 0) : Math.max(...mark.values));
-    const peak = Math.max(this.least, ...this.marks.map(tall));
+    const tall = mark => (this.stacked ? mark.values.reduce((a, b) => a + b, 0) : Math.max(0, ...mark.values));
+    const limit = (this.limit && this.points.at(-1)?.[this.limit]) || 0;
+    const peak = Math.max(this.least, limit, ...this.marks.map(tall));
     const unit = niceStep(Math.min(peak, this.most));
     const top = Math.min(this.most, Math.ceil(peak / unit - 1e-9) * unit);
     const bottom = HEIGHT - EDGE.bottom;
@@ -95,6 +106,7 @@ export class Chart {
     }
     this.drawTimes(x);
     if (this.stacked) this.drawColumns(bottom); else this.drawLines(bottom);
+    if (limit) this.drawLimit(limit);
     this.cursor = svg('line', { class: 'cursor', y1: EDGE.top, y2: bottom, visibility: 'hidden' }, this.svg);
     this.describe();
     this.point(this.pointed === null ? null : Math.min(this.pointed, this.marks.length - 1));
@@ -103,25 +115,42 @@ export class Chart {
   /** Each point as it was measured. */
   measures() {
     return this.points.map(p => ({
-      at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column]), shaded: p.retreat_state > 0,
+      at: p.at, from: p.at - this.step, values: this.series.map(s => p[s.column] ?? null), shaded: p.retreat_state > 0,
     }));
   }
 
-  /** Counts summed into some sixty columns, as rates per minute of the time that a column has points of. */
+  /** Counts summed into columns of a minute; the present one grows. */
   columns() {
-    const wide = this.range / 60;
     const columns = new Map();
     for (const p of this.points) {
-      const at = Math.ceil(p.at / wide) * wide;
-      if (!columns.has(at)) columns.set(at, { at, from: at - wide, seconds: 0, values: this.series.map(() => 0) });
-      const column = columns.get(at);
-      column.seconds += this.step;
-      this.series.forEach((s, i) => { column.values[i] += p[s.column]; });
+      const at = Math.ceil(p.at / MINUTE) * MINUTE;
+      if (!columns.has(at)) columns.set(at, { at, from: at - MINUTE, values: this.series.map(() => 0) });
+      this.series.forEach((s, i) => { columns.get(at).values[i] += p[s.column] ?? 0; });
     }
-    // One point alone says too little of a rate: a column is shown from half its time on.
-    const known = [...columns.values()].filter(column => column.seconds * 2 >= wide);
-    for (const column of known) column.values = column.values.map(count => (count * 60) / column.seconds);
-    return known;
+    return [...columns.values()];
+  }
+
+  /** Some sixty groups of points, each with the largest value of each series; `null` where it has none. */
+  groups() {
+    const wide = Math.max(this.step, this.range / 60);
+    const groups = new Map();
+    for (const p of this.points) {
+      const at = Math.ceil(p.at / wide) * wide;
+      if (!groups.has(at)) groups.set(at, { at, from: at - wide, values: this.series.map(() => null) });
+      const values = groups.get(at).values;
+      this.series.forEach((s, i) => {
+        const value = p[s.column] ?? null;
+        if (value !== null) values[i] = Math.max(value, values[i] ?? 0);
+      });
+    }
+    return [...groups.values()];
+  }
+
+  drawLimit(limit) {
+    const y = Math.round(this.y(limit)) + 0.5;
+    svg('line', { class: 'limit', x1: EDGE.left, x2: this.width - EDGE.right, y1: y, y2: y }, this.svg);
+    const label = svg('text', { class: 'limit-label', x: this.width - EDGE.right - 4, y: y - 4, 'text-anchor': 'end' }, this.svg);
+    label.textContent = t().limit(this.format(limit));
   }
 
   drawTimes(x) {
@@ -164,8 +193,9 @@ export class Chart {
       let area = '';
       let before = null;
       for (const mark of this.marks) {
+        if (mark.values[i] === null) continue;
         const y = this.y(mark.values[i]).toFixed(1);
-        const joined = before && mark.from - before.at < 2 * this.step;
+        const joined = before && mark.from - before.at < (this.sparse ? BRIDGED : 2 * this.step);
         if (!joined && before) area += `V${bottom}Z`;
         line += `${joined ? 'L' : 'M'}${mark.left.toFixed(1)} ${y}H${mark.right.toFixed(1)}`;
         area += `${joined ? 'L' : `M${mark.left.toFixed(1)} ${bottom}L`}${mark.left.toFixed(1)} ${y}H${mark.right.toFixed(1)}`;
@@ -173,21 +203,21 @@ export class Chart {
       }
       if (!before) return;
       if (s.area) svg('path', { class: `area-${s.tone}`, d: `${area}V${bottom}Z` }, this.svg);
-      svg('path', { class: `stroke-${s.tone}`, d: line }, this.svg);
+      svg('path', { class: `stroke-${s.tone}${s.thin ? ' thin' : ''}`, d: line }, this.svg);
     });
   }
 
   describe() {
     const latest = this.marks.at(-1);
-    const values = latest && this.series.map((s, i) => `${t()[s.name]} ${this.format(latest.values[i])}`).join(', ');
+    const values = latest && this.series.map((s, i) => `${nameOf(s)} ${this.format(latest.values[i])}`).join(', ');
     this.svg.setAttribute('aria-label', t().chart(t()[this.title], values ?? t().noHistory));
     this.legend.replaceChildren();
     if (this.series.length < 2) return;
     const kind = this.stacked ? 'fill' : 'stroke';
-    for (const s of this.series) {
+    for (const s of this.series.filter(s => !s.thin)) {
       const entry = html('li', '', this.legend);
       html('i', `${kind}-${s.tone}`, entry);
-      entry.append(t()[s.name]);
+      entry.append(nameOf(s));
     }
     if (this.shade) {
       const entry = html('li', '', this.legend);
@@ -209,7 +239,7 @@ export class Chart {
     html('strong', '', this.tip, clock(mark.at, true));
     this.series.forEach((s, i) => {
       const row = html('div', '', this.tip);
-      html('span', '', row, t()[s.name]);
+      html('span', '', row, nameOf(s));
       html('b', '', row, this.format(mark.values[i]));
     });
     const beside = mark.x > this.width / 2 ? mark.x - this.tip.offsetWidth - 10 : mark.x + 10;
