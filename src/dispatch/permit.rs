@@ -2,7 +2,7 @@
 
 use crate::clock::Moment;
 use crate::downstream::job::Job;
-use crate::limiter::admission::{Candidate, Report, Ticket};
+use crate::limiter::admission::{Report, Ticket};
 use crossbeam_channel::Sender;
 
 /// A job with its ticket, on its way to a worker.
@@ -13,19 +13,19 @@ pub struct Dispatch {
     pub permit: Permit,
 }
 
-/// A ticket and the slot that goes with it. The slot is free again when the permit is dropped.
+/// A ticket and the slot that goes with it. It is finished once: by [`Permit::give_back`], or by being dropped, which
+/// frees the slot.
 pub struct Permit {
     ticket: Ticket,
-    candidate: Candidate,
     reports: Sender<Feedback>,
     report: Option<Report>,
-    returned: Option<(Job, Option<Moment>)>,
+    is_given_back: bool,
 }
 
 impl Permit {
     /// A permit for a ticket that was just granted. Dropped before [`Permit::begin`] it gives the ticket back.
-    pub(super) fn new(ticket: Ticket, candidate: Candidate, reports: Sender<Feedback>) -> Permit {
-        Permit { ticket, candidate, reports, report: Some(Report::Unsent), returned: None }
+    pub(super) fn new(ticket: Ticket, reports: Sender<Feedback>) -> Permit {
+        Permit { ticket, reports, report: Some(Report::Unsent), is_given_back: false }
     }
 
     /// Until when the request must have been sent, if its place ends.
@@ -64,11 +64,11 @@ impl Permit {
 
     /// Gives the job back to the head of its queue, to be sent again, not before a moment if one is given.
     pub fn give_back(mut self, job: Job, report: Report, not_before: Option<Moment>) {
-        self.report = Some(report);
-        self.returned = Some((job, not_before));
+        self.is_given_back = true;
+        self.send(Some(report), Some((job, not_before)), true);
     }
 
-    fn send(&self, report: Option<Report>, returned: Option<(Candidate, Job, Option<Moment>)>, done: bool) {
+    fn send(&self, report: Option<Report>, returned: Option<(Job, Option<Moment>)>, done: bool) {
         // Fails only when the limiter has ended; a returned job then answers as it is dropped.
         let _ = self.reports.send(Feedback { ticket: self.ticket, report, returned, done });
     }
@@ -76,10 +76,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let returned =
-            self.returned.take().map(|(job, not_before)| (self.candidate.clone(), job, not_before));
-        let report = self.report.take();
-        self.send(report, returned, true);
+        if !self.is_given_back {
+            self.send(self.report, None, true);
+        }
     }
 }
 
@@ -89,7 +88,7 @@ pub(super) struct Feedback {
     /// What became of it, if this tells.
     pub(super) report: Option<Report>,
     /// Its job, to be sent again, not before a moment if one is given.
-    pub(super) returned: Option<(Candidate, Job, Option<Moment>)>,
+    pub(super) returned: Option<(Job, Option<Moment>)>,
     /// Its slot is free again.
     pub(super) done: bool,
 }
@@ -97,23 +96,13 @@ pub(super) struct Feedback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::priority::Priority;
     use crossbeam_channel::unbounded;
 
     #[test]
     fn the_limiter_hears_once_when_the_request_was_sent_and_at_the_end_that_the_slot_is_free() {
         let (reports, heard) = unbounded();
         let ticket = Ticket { id: 7, granted_at: Moment::ZERO, must_send_by: None };
-        let candidate = Candidate {
-            id: 1,
-            priority: Priority::Normal,
-            client: "a".into(),
-            model: None,
-            arrived: Moment::ZERO,
-            deadline: Moment::NEVER,
-            bytes: 0,
-        };
-        let mut permit = Permit::new(ticket, candidate, reports);
+        let mut permit = Permit::new(ticket, reports);
         permit.begin();
         let mut sent = permit.sent_teller();
         let at = Moment::from_secs_f64(1.0);

@@ -207,16 +207,7 @@ impl Limiter {
         if job.is_abandoned() {
             return self.left(job, now);
         }
-        let candidate = Candidate {
-            id: job.facts.id,
-            priority: job.facts.priority,
-            client: job.facts.client.clone(),
-            model: job.facts.model.clone(),
-            arrived: job.facts.first_arrived,
-            deadline: job.facts.deadline,
-            bytes: job.held_bytes(),
-        };
-        match self.gate.offer(candidate, job, now) {
+        match self.gate.offer(candidate(&job), job, now) {
             Offered::Queued | Offered::Overflow => {}
             Offered::Refused { job, reason: Refused::QueueFull, outlook } => {
                 refuse(job, Outcome::QueueFull, &self.gate.why_full(), outlook);
@@ -272,12 +263,12 @@ impl Limiter {
             if done {
                 self.gate.done(ticket, now);
             }
-            if let Some((candidate, mut job, not_before)) = returned {
+            if let Some((mut job, not_before)) = returned {
                 if job.is_abandoned() {
                     self.left(job, now);
                 } else {
                     job.waiting_since = now;
-                    self.gate.give_back(candidate, job, now, not_before);
+                    self.gate.give_back(candidate(&job), job, now, not_before);
                 }
             }
         }
@@ -338,9 +329,9 @@ impl Limiter {
         let mut released = Vec::new();
         loop {
             match self.gate.next(now) {
-                Next::Release { mut job, candidate, ticket } => {
+                Next::Release { mut job, ticket, .. } => {
                     job.end_wait(now);
-                    let permit = Permit::new(ticket, candidate, self.report_to.clone());
+                    let permit = Permit::new(ticket, self.report_to.clone());
                     if job.is_abandoned() {
                         self.left(job, now);
                     } else {
@@ -394,6 +385,19 @@ impl Limiter {
         self.board.publish(self.gate.snapshot(now));
         self.published_at = now;
         self.is_stale = false;
+    }
+}
+
+/// What the gate has to know of a job.
+fn candidate(job: &Job) -> Candidate {
+    Candidate {
+        id: job.facts.id,
+        priority: job.facts.priority,
+        client: job.facts.client.clone(),
+        model: job.facts.model.clone(),
+        arrived: job.facts.first_arrived,
+        deadline: job.facts.deadline,
+        bytes: job.held_bytes(),
     }
 }
 

@@ -349,19 +349,35 @@ mod tests {
         }
     }
 
-    /// The rows of the documentation: a metric's name, and the cells after it.
-    fn documented() -> Vec<(String, Vec<String>)> {
+    const ENGLISH: &str = include_str!("../../docs/METRICS.md");
+    const CHINESE: &str = include_str!("../../docs/zh-CN/METRICS.md");
+
+    #[test]
+    fn the_chinese_documentation_has_the_same_rows_and_queries() {
+        let facts = |document| -> Vec<(String, String, String, String)> {
+            let query = |cells: &[String]| cells[3].split('`').nth_back(1).unwrap_or_default().to_owned();
+            let rows = documented(document).into_iter();
+            rows.map(|(name, cells)| (name, cells[0].clone(), cells[1].clone(), query(&cells))).collect()
+        };
+        for (english, chinese) in facts(ENGLISH).iter().zip(facts(CHINESE)) {
+            assert_eq!(*english, chinese);
+        }
+        assert_eq!(facts(ENGLISH).len(), facts(CHINESE).len());
+    }
+
+    /// The rows of a documentation: a metric's name, and the cells after it.
+    fn documented(document: &str) -> Vec<(String, Vec<String>)> {
         let cells = |row: &str| -> Vec<String> {
             // A bar within a cell is written with a backslash.
             row.replace("\\|", "\0").split('|').map(|cell| cell.trim().replace('\0', "|")).collect()
         };
-        let rows = include_str!("../../docs/METRICS.md").lines().filter(|line| line.starts_with("| `"));
+        let rows = document.lines().filter(|line| line.starts_with("| `"));
         rows.map(cells).map(|cells| (cells[1].trim_matches('`').to_owned(), cells[2..].to_vec())).collect()
     }
 
     #[test]
     fn the_documentation_has_each_metric_with_its_type_its_labels_and_a_query() {
-        let rows = documented();
+        let rows = documented(ENGLISH);
         for def in all() {
             let row = rows.iter().find(|(name, _)| *name == def.name);
             let (_, cells) = row.unwrap_or_else(|| panic!("{} is not in docs/METRICS.md", def.name));

@@ -247,4 +247,46 @@ mod tests {
         let clock = Clock::start();
         assert!(threads.join_until(clock.instant(clock.now() + wait)), "dropping the pool ends its workers");
     }
+
+    #[test]
+    fn a_job_that_panics_costs_itself_alone_and_its_worker_carries_the_next() {
+        let threads = Threads::default();
+        let (ran, runs) = unbounded();
+        let pool = Pool::new("test", 1, threads.clone(), move || {
+            let ran = ran.clone();
+            Box::new(move |job: u32| {
+                assert!([0, 2, 4, 6, 8].contains(&job), "on purpose");
+                ran.send(job).unwrap();
+            })
+        });
+        for job in 0..10 {
+            pool.submit(job).unwrap();
+        }
+        let wait = Duration::from_secs(20);
+        for job in [0, 2, 4, 6, 8] {
+            assert_eq!(runs.recv_timeout(wait), Ok(job));
+        }
+        let clock = Clock::start();
+        drop(pool);
+        assert!(threads.join_until(clock.instant(clock.now() + wait)));
+    }
+
+    #[test]
+    fn a_worker_leaves_only_when_no_job_needs_it_and_what_is_free_is_what_has_no_job() {
+        let (release, held) = bounded::<()>(0);
+        let pool = Pool::new("test", 2, Threads::default(), move || {
+            let held = held.clone();
+            Box::new(move |_: u32| {
+                let _ = held.recv();
+            })
+        });
+        assert_eq!(pool.free(), 2);
+        pool.submit_if_free(0).unwrap();
+        assert_eq!((pool.free(), pool.shared.may_leave()), (1, false), "one worker, one job");
+        pool.submit_if_free(1).unwrap();
+        assert_eq!(pool.submit_if_free(2), Err(2));
+        pool.set_cap(1);
+        assert_eq!((pool.free(), pool.load().jobs()), (0, 2));
+        drop(release);
+    }
 }
