@@ -161,6 +161,7 @@ const fn invalid_code(status: u16) -> &'static str {
         408 => "request_timeout",
         413 => "body_too_large",
         417 => "expectation_failed",
+        426 => "upgrade_required",
         431 => "head_too_large",
         500 => "internal_error",
         501 => "not_implemented",

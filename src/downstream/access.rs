@@ -1,7 +1,7 @@
 //! Who may use the sidecar: client tokens, browsers' origins, and what counts as local.
 
 use crate::config::{Clients, Secret};
-use crate::downstream::identity::bearer;
+use crate::downstream::identity::{bearer, cut};
 use crate::http::Head;
 use std::net::IpAddr;
 use subtle::{Choice, ConstantTimeEq};
@@ -26,6 +26,9 @@ pub struct Denied {
     pub origin: Option<String>,
 }
 
+/// Bytes of an origin that a refusal repeats.
+const MAX_SHOWN_ORIGIN: usize = 200;
+
 /// Schemes of pages that lie on the user's own machine, as desktop programs and editors open them.
 const LOCAL_SCHEMES: [&str; 4] = ["app://", "file://", "tauri://", "vscode-webview://"];
 
@@ -49,7 +52,7 @@ pub fn admit(head: &Head, clients: &Clients) -> Result<Admitted, Denied> {
         Some(name) => Ok(Admitted { client: Some(name.to_owned()), origin }),
         None => {
             let message = match token {
-                Some(_) => "this bearer token is none of client_tokens",
+                Some(_) => "this bearer token is not one of client_tokens",
                 None => "a bearer token of client_tokens is required",
             };
             Err(Denied { status: 401, message: message.into(), origin })
@@ -84,8 +87,10 @@ fn admitted_origin(head: &Head, clients: &Clients) -> Result<Option<String>, Den
     if allowed {
         return Ok(Some(origin));
     }
-    let message = "pages of this origin may not use the sidecar; add it to cors_origins to allow them";
-    Err(Denied { status: 403, message: message.into(), origin: None })
+    let shown = cut(origin.chars().filter(|c| !c.is_control()).collect(), MAX_SHOWN_ORIGIN);
+    let message =
+        format!("pages of the origin {shown} may not use the sidecar; add it to cors_origins to allow them");
+    Err(Denied { status: 403, message, origin: None })
 }
 
 /// Whether an `Origin` (RFC 6454) is a page of this machine.
@@ -124,6 +129,16 @@ pub fn cors_fields(origin: &str) -> [(&'static str, String); 3] {
         ("access-control-expose-headers", EXPOSED.to_owned()),
         ("vary", "Origin".to_owned()),
     ]
+}
+
+/// Whether a request asks to go on as a WebSocket (RFC 6455 §4.1). Other protocols may be ignored (RFC 9110 §7.8): some
+/// clients offer HTTP/2 with each request.
+#[must_use]
+pub fn asks_for_websocket(head: &Head) -> bool {
+    head.fields_named("upgrade").any(|value| {
+        let mut protocols = value.split(|byte| *byte == b',');
+        protocols.any(|protocol| protocol.trim_ascii().to_ascii_lowercase().starts_with(b"websocket"))
+    })
 }
 
 /// Whether this is a browser's preflight.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a connection may rest between two requests.
-const IDLE: Duration = Duration::from_secs(75);
+const IDLE: Duration = Duration::from_secs(120);
 
 /// How long a new connection has for its first request when the loop drains.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);

@@ -211,6 +211,12 @@ impl Intake {
         now: Moment,
     ) -> Result<LetIn, Refused> {
         let keep = !has_body && head.keep_alive() && from.link.may_persist();
+        if access::asks_for_websocket(head) {
+            let message =
+                "WebSocket is not spoken here: send plain HTTP requests, streams come as server-sent events";
+            let denied = Denied { status: 426, message: message.into(), origin: None };
+            return Err(Refused { bytes: self.deny(head, &denied, from, keep), keep });
+        }
         if let Some(kind) = PageKind::of(head.method(), head.path(), from.port) {
             let admitted = self.parts.pages.admit(kind, head, from, keep, now);
             return admitted.map(|()| LetIn::Page(kind)).map_err(|bytes| Refused { bytes, keep });
@@ -224,10 +230,18 @@ impl Intake {
         let outcome = Outcome::Invalid(denied.status);
         let request_id = identity::request_id(head);
         let peer = from.peer.to_canonical().to_string().into();
-        self.parts.journal.close(&Record::of_no_request(&request_id, &peer, outcome));
+        self.parts.journal.close(&Record {
+            method: head.method(),
+            path: head.path(),
+            cause: Some(&denied.message),
+            ..Record::of_no_request(&request_id, &peer, outcome)
+        });
         let mut fields: Vec<(&str, String)> = Vec::new();
-        if denied.status == 401 {
-            fields.push(("www-authenticate", "Bearer".into()));
+        match denied.status {
+            401 => fields.push(("www-authenticate", "Bearer".into())),
+            // What is spoken instead (RFC 9110 §15.5.22).
+            426 => fields.push(("upgrade", "HTTP/1.1".into())),
+            _ => {}
         }
         fields.extend(denied.origin.iter().flat_map(|origin| access::cors_fields(origin)));
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();

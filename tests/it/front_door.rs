@@ -188,3 +188,18 @@ fn the_event_loops_are_asked_too_whether_they_turn() {
     let _ = sidecar.stop();
     assert!(pulse(), "one that has ended is not missed");
 }
+
+#[test]
+fn a_websocket_handshake_is_refused_at_once_and_an_offer_of_http_2_is_not() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::before(&upstream);
+    for path in ["/v1/responses", "/v1/realtime", "/api/dashboard/stream"] {
+        let handshake = ask("GET", path).field("Connection", "Upgrade").field("Upgrade", "WebSocket");
+        let answer = sidecar.ask(handshake);
+        answer.assert_error(426, "InvalidRequest");
+        assert_eq!(answer.head.field("upgrade").as_deref(), Some("HTTP/1.1"));
+    }
+    assert_eq!(upstream.received().len(), 0);
+    let offer = models().field("Connection", "Upgrade, HTTP2-Settings").field("Upgrade", "h2c");
+    assert_eq!(sidecar.ask(offer).status(), 200);
+}
