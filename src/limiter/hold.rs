@@ -1,4 +1,4 @@
-//! A hold: what refuses is left alone for a while, and then tried with one request.
+//! A hold, a circuit breaker (closed here is `Open`, half-open `Probing`): what refuses is left alone for a while, and then tried with one request.
 //!
 //! ```text
 //!          refused                    time is up               a probe was sent
@@ -10,7 +10,7 @@
 //!
 //! The n-th refusal in a row holds for `max(Retry-After, backoff(n))`, at most the cap. Without a `Retry-After` the backoff is
 //! 2, 4, 8 … s; with one, the upstream's word counts the first time and the backoff lags one step behind, so that
-//! a `Retry-After: 0` or `1` that is repeated for ever does not become a request a second.
+//! a `Retry-After: 0` or `1` that is repeated forever does not become a request a second.
 //! A request that was under way before the hold began says nothing new when it is refused, nor when it succeeds.
 
 use std::time::Duration;

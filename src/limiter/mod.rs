@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! offer ─▶ lanes (priority, aging) ─▶ fairness (clients take turns) ─┐
-//!            ▲  parked ◀── hold (per model, key)                      ├─▶ next ─▶ ticket
+//!            ▲  opened and closed ◀── hold, quota (per model)          ├─▶ next ─▶ ticket
 //! quota (window ∧ bucket ∧ reserve) ∧ slot ∧ key not paused ──────────┘            │
 //!            ▲                                                                      │
 //!            └── retreat (rate) ◀── scope (whose refusal?) ◀── report ◀─────────────┘

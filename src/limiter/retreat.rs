@@ -1,4 +1,5 @@
-//! The retreat: a lower rate while the upstream refuses, and the way back.
+//! The retreat and the recovery (AIMD: multiplicative decrease, additive increase): a lower rate while the upstream refuses, and
+//! the way back.
 //!
 //! | state | rule |
 //! |---|---|

@@ -184,7 +184,8 @@ fn backoff(failed: u32) -> Duration {
 /// NVIDIA's 429 says nothing of whose limit it is. NIM's refusals about one model's workers come as 429 or 503.
 #[must_use]
 pub fn refusal(status: u16, body: &[u8]) -> Option<Scope> {
-    const WORKERS: [&[u8]; 2] = [b"ResourceExhausted", b"All workers are busy"];
+    const WORKERS: [&[u8]; 3] =
+        [b"ResourceExhausted", b"All workers are busy", b"exceeds maximum queue size"];
     let names = |words: &&[u8]| body.windows(words.len()).any(|w| w.eq_ignore_ascii_case(words));
     match status {
         429 | 503 if WORKERS.iter().any(names) => Some(Scope::Model),
@@ -276,6 +277,7 @@ mod tests {
         );
         assert_eq!(refusal(503, b"{\"detail\":\"All workers are busy\"}"), Some(Scope::Model));
         assert_eq!(refusal(503, b"maintenance"), None);
+        assert_eq!(refusal(503, b"request exceeds maximum queue size"), Some(Scope::Model));
         assert_eq!(refusal(200, b"ResourceExhausted"), None);
     }
 }
