@@ -159,7 +159,7 @@ where
                 }
                 _ => {
                     return Err(UsageError(format!(
-                        "{name:?} is no command; there are run, demo, simulate, healthcheck and alert-bridge"
+                        "{name:?} is not a command; there are run, demo, simulate, healthcheck and alert-bridge"
                     )));
                 }
             },

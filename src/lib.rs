@@ -34,3 +34,11 @@ pub mod systemd;
 pub mod telemetry;
 pub mod upstream;
 pub mod workers;
+
+/// How property tests run: what made one fail is kept under `tests/` and tried first from then on.
+#[cfg(test)]
+fn properties() -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, FileFailurePersistence};
+    let kept = FileFailurePersistence::SourceParallel("tests/regressions");
+    Config { failure_persistence: Some(Box::new(kept)), ..Config::default() }
+}

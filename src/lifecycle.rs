@@ -49,7 +49,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Starts a named thread without which the process is no use: `died` is called when it panics.
+    /// Starts a named thread without which the process is useless: `died` is called when it panics.
     ///
     /// # Errors
     /// When the system has no room for another thread.

@@ -30,7 +30,7 @@ pub enum Outcome {
     QuotaUnavailable,
     /// The sidecar is shutting down.
     ShuttingDown,
-    /// A defect in the sidecar itself.
+    /// A bug in the sidecar itself.
     Internal,
     /// The client hung up before its answer was complete.
     ClientGone,

@@ -1,4 +1,4 @@
-//! The newest value of something that one thread owns, for everybody who only reads it.
+//! The newest value of something that one thread owns, for all who only read it.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;

@@ -409,6 +409,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn whatever_an_alert_holds_its_messages_fit(
             texts in proptest::collection::vec("(\\PC|[\"\\\\\n<>\u{7}\u{1f600}]){0,200}", 5),

@@ -386,6 +386,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         /// Whatever happens, what people see of an alert is its changes in their order, ending with its present state.
         #[test]
         fn what_arrives_is_each_change_once_and_in_order(

@@ -92,6 +92,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn cutting_keeps_the_bound_and_what_fits(text in "[^\\p{C}\\p{Zl}\\p{Zp}]{0,40}", max in 3_usize..60) {
             let short = clean(&text, max);

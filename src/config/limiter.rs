@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The settings of the limiter's gate. `Default` is the specification's figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `rate_rpm`, the base rate: requests a minute that the upstream grants; 0 is no rate at all.
+    /// `rate_rpm`, the base rate: requests a minute that the upstream grants; 0 means no rate at all.
     pub rate_rpm: u32,
     /// `bucket_capacity`: how many requests an idle gate lets through at once.
     pub bucket_capacity: u32,
@@ -113,7 +113,7 @@ impl Section for Settings {
                 kind: OrDefault(Whole(0..=MAX_RPM)),
                 default: 40,
                 of: |c| &c.rate_rpm,
-                text: "Limited requests in any 60 s, {range}; 0 is no rate at all, only `max_in_flight`: for a NIM of your own. Out of range falls back to the default.",
+                text: "Limited requests in any 60 s, {range}; 0 means no rate at all, only `max_in_flight`: for a NIM of your own. Out of range falls back to the default.",
             }),
             bucket_capacity: keys.key(&Row {
                 name: "bucket_capacity",

@@ -136,6 +136,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn any_text_is_read_without_a_panic(text in "\\PC{0,40}", host in "\\PC{0,20}") {
             let _ = NoProxy::parse(&text).matches(&host, 443);

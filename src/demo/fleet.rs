@@ -66,7 +66,7 @@ impl Fleet {
             let sent = self.clock.now();
             self.book.lock().sent(index, sent);
             let end = match ask(http, self.sidecar, role) {
-                // What the sidecar says at its own end is no failure.
+                // What the sidecar says at its own end is not a failure.
                 End::Failed | End::RateLimited if self.stop.has_come() => End::Unfinished,
                 end => end,
             };

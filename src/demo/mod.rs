@@ -107,7 +107,7 @@ impl Demo {
         let ran = clock.now().since(book.lock().started());
         view.leave();
         drop(running);
-        // Whether the sidecar had to refuse those who still waited is no matter here.
+        // Whether the sidecar had to refuse those who still waited does not matter here.
         let _ = sidecar.stop();
         let _ = threads.join_until(clock.instant(clock.now() + LEAVE));
         watched?;

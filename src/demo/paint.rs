@@ -110,6 +110,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn cutting_leaves_a_beginning(text in "[a-zé█ ]{0,30}", columns in 0_usize..40) {
             let painted = format!("{text}{}", Paint::Bold.on(&text));

@@ -220,6 +220,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn it_never_exceeds_the_terminal(columns in 0_usize..120, rows in 0_usize..40) {
             let lines = drawn(Size { columns, rows });

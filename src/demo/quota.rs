@@ -46,6 +46,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn no_sixty_seconds_hold_more_than_the_limit_and_none_is_refused_below_it(
             gaps in proptest::collection::vec(0_u64..8_000, 1..200),

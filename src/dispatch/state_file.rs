@@ -190,7 +190,7 @@ impl StateFile {
     fn replace(&self, bytes: &[u8]) -> io::Result<File> {
         let beside = with_suffix(&self.path, ".new");
         if self.file.is_none() && self.path.exists() {
-            // Whoever has it open keeps it.
+            // A sidecar that has it open keeps it.
             lock(&options().open(&self.path)?)?;
         }
         let mut file = options().create(true).open(&beside)?;

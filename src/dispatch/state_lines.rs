@@ -174,6 +174,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn no_bytes_make_the_reader_panic_and_none_count_too_much(
             tail in proptest::collection::vec(any::<u8>(), 0..200),

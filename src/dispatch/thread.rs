@@ -46,7 +46,7 @@ pub enum Command {
     CloseAt(Moment),
 }
 
-/// The way to the limiter, for everybody else.
+/// The way to the limiter, for all others.
 #[derive(Clone)]
 pub struct LimiterHandle {
     arrivals: [Sender<Job>; 4],
@@ -304,7 +304,7 @@ impl Limiter {
                     if fits.is_ok() {
                         self.workers.set_cap(most);
                     }
-                    // Whoever is told of the change finds it on every page.
+                    // A caller that is told of the change finds it on every page.
                     self.publish_now(now);
                     let _ = answer.send(fits);
                 }

@@ -20,7 +20,7 @@ pub struct Admitted {
 pub struct Denied {
     /// 401 or 403.
     pub status: u16,
-    /// For whoever reads the client's log.
+    /// For the person who reads the client's log.
     pub message: String,
     /// The origin that may read even this refusal.
     pub origin: Option<String>,

@@ -1,7 +1,7 @@
 //! One client connection as its event loop and the present holder of its request share it.
 //!
 //! While a request is under way its connection is *lent*: the loop only watches for the client's hang-up and leaves
-//! reading and writing alone; whoever holds the request writes the answer and gives the connection back. The one exception
+//! reading and writing alone; the holder of the request writes the answer and gives the connection back. The one exception
 //! are [signs of life](crate::downstream::keepalive): the loop writes them, to a client that waits and between the pieces
 //! of its answer, with what has been written so far in hand ([`Link::give_sign`]).
 

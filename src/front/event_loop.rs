@@ -202,7 +202,7 @@ impl EventLoop {
         let registry = self.poll.registry();
         let mut context = LoopContext { intake: &self.intake, registry, scratch: &mut self.scratch, now };
         let was_watching = connection.is_watching();
-        // A defect costs one connection, not all of this loop.
+        // A bug costs one connection, not all of this loop.
         let after =
             catch_unwind(AssertUnwindSafe(|| act(connection, &mut context))).unwrap_or(AfterEvent::Close);
         if connection.is_watching() && !was_watching {

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_that_is_no_error_of_the_sidecars_is_told_as_its_defect() {
+    fn an_outcome_that_is_no_error_of_the_sidecars_is_told_as_its_bug() {
         for outcome in [Outcome::ClientGone, Outcome::Answered(200)] {
             assert_eq!(error(outcome, None).status(), 500);
             assert!(text(error(outcome, None)).contains("internal_error"));

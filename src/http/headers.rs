@@ -185,6 +185,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn neither_hop_by_hop_nor_own_fields_pass_and_all_others_do(fields in fields()) {
             let head = head(&fields);

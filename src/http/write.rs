@@ -300,6 +300,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn chunks_carry_the_content_whole(
             pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),

@@ -121,6 +121,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn a_token_is_there_when_it_was_said_to_be_and_not_noticeably_before(
             rpm in 1u32..10_000_000, capacity in 1u32..100, gaps in prop::collection::vec(0u64..5_000_000_000, 1..60),

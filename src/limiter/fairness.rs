@@ -449,6 +449,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn turns_agree_with_a_naive_list(
             steps in prop::collection::vec((0u8..6, 0u8..5, 0usize..3), 1..300),

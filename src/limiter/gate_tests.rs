@@ -532,7 +532,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..crate::properties() })]
     #[test]
     fn no_job_is_lost_and_no_minute_holds_too_many(
         policy in 0usize..3, learned in any::<bool>(), steps in steps(),
@@ -625,7 +625,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..crate::properties() })]
     #[test]
     fn each_models_windows_hold_and_nothing_waits_for_longer_than_they_need(
         windows in prop::collection::vec((1u32..6, 2u64..90), 3), in_flight in 1u32..5, by_model in any::<bool>(),

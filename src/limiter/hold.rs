@@ -19,7 +19,7 @@ use crate::clock::Moment;
 
 /// The hold after the first refusal that came without a `Retry-After`.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(2);
-/// No hold is shorter: `Retry-After: 0` is no licence to spin.
+/// No hold is shorter: `Retry-After: 0` is not a licence to spin.
 pub const SHORTEST: Duration = Duration::from_millis(100);
 
 /// A cap below this counts as this: it bounds what an upstream asks for, and does not take the backoff away.
@@ -233,6 +233,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn no_hold_outlasts_the_cap(
             steps in prop::collection::vec((0u64..100, prop::option::of(0u64..100_000), any::<bool>()), 1..100),

@@ -194,6 +194,7 @@ impl Naive {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
     #[test]
     fn lanes_agree_with_a_naive_list(
         steps in prop::collection::vec((0u8..6, 0usize..4, 0u8..4, 0.0f64..9.0), 1..200),

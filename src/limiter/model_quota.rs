@@ -93,7 +93,7 @@ pub struct ModelQuota {
     windows: Vec<Quota>,
     most_in_flight: Option<u32>,
     in_flight: u32,
-    /// After a hold, a bucket that was empty when it ended: what the model did not take meanwhile is no licence for a burst at
+    /// After a hold, a bucket that was empty when it ended: what the model did not take meanwhile is not a licence for a burst at
     /// it. Gone once it is full.
     easing: Option<Bucket>,
     burst: u32,

@@ -236,7 +236,7 @@ impl Models {
         let (mut others, mut others_refused) = (0.0, 0.0);
         for (_, other) in self.models.iter().filter(|&(other, _)| other != group) {
             let (answers, refusals) = (other.answers.at(now), other.refusals.at(now));
-            // A model that refuses everything is no witness.
+            // A model that refuses everything is not a witness.
             if answers - refusals > FAINT {
                 others += answers;
                 others_refused += refusals;

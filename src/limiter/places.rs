@@ -173,6 +173,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn the_books_agree_whatever_happens(steps in prop::collection::vec((0u64..40, 0usize..5, 0u64..30, any::<bool>()), 0..300)) {
             let mut places = Places::default();

@@ -129,6 +129,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn one_urgent_request_a_minute_never_waits_for_more_than_three_intervals(
             limit in 2u32..100, places in 1u32..5, offset in 0.0f64..60.0, minutes in 1usize..20,

@@ -127,6 +127,7 @@ fn a_new_base_is_taken_over_and_an_operators_reset_goes_back_to_it() {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
     #[test]
     fn the_rate_stays_between_floor_and_base_and_steps_keep_their_distance(
         learned in any::<bool>(), answers in prop::collection::vec((0.0f64..40.0, 0u8..4, 0u32..45), 1..400),
@@ -145,7 +146,7 @@ proptest! {
                 prop_assert!(change.to != RetreatState::Normal);
             }
             story.wait(0.0);
-            prop_assert!(story.retreat.control_at().is_none_or(|due| due > story.now), "asks to be called for ever");
+            prop_assert!(story.retreat.control_at().is_none_or(|due| due > story.now), "asks to be called forever");
         }
     }
 }

@@ -116,6 +116,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn it_agrees_with_a_naive_count_up_to_one_slot(
             answers in prop::collection::vec((0u64..5_000, any::<bool>()), 1..300),

@@ -367,6 +367,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn no_minute_holds_more_than_the_limit_and_a_naive_count_agrees(
             limit in 1u32..20, steps in prop::collection::vec((0u64..8_000, 0u64..500, any::<bool>()), 1..300),

@@ -1,4 +1,4 @@
-//! A page that is built once for everybody who asks until something changed.
+//! A page that is built once for all who ask until something changed.
 
 use crate::clock::Moment;
 use crate::ops::state::{Sources, Stamp, State};

@@ -10,7 +10,7 @@ use crate::telemetry::clients::ClientView;
 use crate::telemetry::metrics::Totals;
 use serde::Serialize;
 
-/// Waiting requests that a snapshot lists; more do not help whoever looks, and cost every viewer.
+/// Waiting requests that a snapshot lists; more do not help the viewer, and cost every viewer.
 pub const WAITING_LISTED: usize = 50;
 
 /// Everything that the page shows, at one moment. Shares go from 0 to 1, times are in seconds, rates per minute.

@@ -1,4 +1,4 @@
-//! The pages that show the state: each is built once for everybody until something changes.
+//! The pages that show the state: each is built once for all viewers until something changes.
 
 use crate::clock::Moment;
 use crate::limiter::snapshot::WaitingJob;

@@ -31,7 +31,7 @@ pub struct Figures {
     pub client_refusals: u64,
     /// Answers of the upstream with 500, which reached the clients.
     pub client_500: u64,
-    /// 429s at the upstream for a model that refuses for ever, in the last ten minutes, a minute.
+    /// 429s at the upstream for a model that refuses forever, in the last ten minutes, a minute.
     pub bad_model_429_per_minute: f64,
     /// Clients' 429s for other models than that one.
     pub good_model_refusals: u64,

@@ -42,7 +42,7 @@ pub struct Targets {
     pub client_refusals: u64,
     /// At most this share of the requests at the upstream is refused (a bad model's are not counted here).
     pub upstream_429: f64,
-    /// At most this many refusals a minute of a model that refuses for ever, in the long run.
+    /// At most this many refusals a minute of a model that refuses forever, in the long run.
     pub bad_model_429_per_minute: f64,
     /// The longest wait of URGENT at p99, in seconds.
     pub urgent_p99: f64,
@@ -216,7 +216,7 @@ pub fn scenarios(adaptive: Adaptive) -> Vec<Scenario> {
         ),
         scenario(
             "bad-model",
-            "one of two models refuses for ever",
+            "one of two models refuses forever",
             UpstreamSpec { bad_model: Some("bad"), ..rolling.clone() },
             [of(6, Priority::Normal, "good"), of(6, Priority::Normal, "bad")].concat(),
             // Its share is half of the quota; what is measured here is the part of the whole that it gets.

@@ -51,7 +51,7 @@ pub struct UpstreamSpec {
     pub other_burst: u32,
     /// While this lasts, it answers 500.
     pub errors: Option<Span>,
-    /// This model refuses for ever.
+    /// This model refuses forever.
     pub bad_model: Option<&'static str>,
     /// The `Retry-After` of its refusals.
     pub retry_after: Option<Duration>,

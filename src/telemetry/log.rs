@@ -1,6 +1,6 @@
 //! The log: one line an event, formatted where it happens and written by one thread.
 //!
-//! A thread that logs only formats its line and puts it into a bounded queue; it never waits for whoever reads the
+//! A thread that logs only formats its line and puts it into a bounded queue; it never waits for the reader of the
 //! log. When the reader stalls and the queue is full, lines are dropped, counted, and the loss is told in the log as
 //! soon as there is room. A closed output costs the lines and nothing else.
 //!

@@ -82,7 +82,7 @@ impl UpstreamError {
 /// One finished request.
 ///
 /// It borrows, because it is handed over by reference, used at once and dropped. It holds no header, no query and no
-/// body, so that whoever writes it down cannot write down a secret.
+/// body, so that code that writes it down cannot write down a secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The `X-Request-Id` of the answer.

@@ -197,6 +197,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn any_split_says_the_same(
             cuts in prop::collection::vec(0..400_usize, 0..12),

@@ -154,7 +154,7 @@ impl Allowance<'_> {
     #[must_use]
     pub fn after_failure(&self, failure: Failure) -> Option<Moment> {
         match failure {
-            // The upstream closed an idle connection at the very moment; it is no attempt of its own.
+            // The upstream closed an idle connection at the very moment; it is not an attempt of its own.
             Failure::Stale | Failure::PlaceEnded => self.in_time(Duration::ZERO),
             // Nothing was sent: over the whole time that the request has, so that a network may come back.
             Failure::Connect | Failure::ConnectTimeout if self.retry_on.connect && self.max_attempts > 1 => {

@@ -90,7 +90,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The usual verification, and beside it the servers' own certificates that the file holds: what `openssl req -x509` makes
-/// is no authority for others and often names no host, but whoever proves to have its key is the server that was meant.
+/// is not an authority for others and often names no host, but a server that proves to have its key is the server that was meant.
 #[derive(Debug)]
 struct Verifier {
     usual: Arc<WebPkiServerVerifier>,

@@ -192,7 +192,7 @@ impl Forwarder {
         }
         let answered_at = self.clock.now();
         match result {
-            // Nobody is asked to switch protocols, so a 101 is no answer to any request (RFC 9110 §15.2.2).
+            // Nobody is asked to switch protocols, so a 101 is not an answer to any request (RFC 9110 §15.2.2).
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let cause = "the upstream switched protocols without being asked to".to_owned();
                 job.upstream.error = Some(Failure::Broken.error());
@@ -360,7 +360,7 @@ impl Forwarder {
     }
 }
 
-/// Refuses what would come back to this process for ever deeper.
+/// Refuses what would come back to this process forever deeper.
 fn refuse_loop(job: Job) {
     let message =
         "this request came from this sidecar itself: upstream_url or passthrough_url leads back to it";

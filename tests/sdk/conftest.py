@@ -16,7 +16,7 @@ from upstream import Upstream
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("SIDECAR_BIN", ROOT / "target/release/nvidia-sidecar"))
-# A quota that is no matter, unless a test makes it one.
+# A quota that does not matter, unless a test makes it one.
 PLENTY = {"SIDECAR_RATE_RPM": "60000", "SIDECAR_BUCKET_CAPACITY": "60000"}
 
 

@@ -29,6 +29,7 @@ fn near_files() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
     #[test]
     fn any_bytes_as_a_file_make_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = load_text(&String::from_utf8_lossy(&bytes), &[]);

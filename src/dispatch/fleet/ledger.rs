@@ -142,6 +142,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties())]
         #[test]
         fn no_place_is_told_to_be_older_than_it_is(
             granted in 0u64..5_000, validity in 1u64..10_000, delay in prop::option::of(0u64..20_000), asked in 0u64..40_000,

@@ -165,6 +165,7 @@ fn a_share_that_was_sent_alone_is_told_when_redis_is_back() {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
     #[test]
     fn no_window_holds_more_than_the_share_while_redis_is_away(
         share in 1u32..20, steps in prop::collection::vec((0u64..9_000, 0u64..9_000, any::<bool>()), 1..300),

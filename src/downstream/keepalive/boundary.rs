@@ -322,7 +322,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig { cases: 200, ..crate::properties() })]
 
         #[test]
         fn what_is_passed_on_without_our_frames_is_what_the_upstream_sent(

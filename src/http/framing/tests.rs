@@ -411,6 +411,7 @@ fn nearly_requests() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
     #[test]
     fn requests_are_read_as_they_were_sent_however_they_are_cut(
         sent in proptest::collection::vec(sent(), 1..4),
