@@ -1,4 +1,4 @@
-//! The limiter's settings: the quota, and with [`queue`](super::queue) and [`retreat`](super::retreat) all that its gate
+//! The limiter's settings: the quota, and with `queue` and `retreat` all that its gate
 //! is told.
 
 use std::time::Duration;

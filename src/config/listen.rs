@@ -25,9 +25,9 @@ pub struct Listen {
 /// Where both listeners listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenHost {
-    /// 127.0.0.1 and, where there is one, [::1]: both are what `localhost` means to a client (RFC 6761 section 6.3).
+    /// 127.0.0.1 and, where there is one, `[::1]`: both are what `localhost` means to a client (RFC 6761 section 6.3).
     Localhost,
-    /// One address; [::] takes IPv4 along.
+    /// One address; `[::]` takes IPv4 along.
     Address(IpAddr),
 }
 

@@ -24,7 +24,7 @@ pub struct InheritedListeners {
 /// address has to be there; of the rest, those of a family that this host does not have are left out.
 ///
 /// # Errors
-/// As [`bind`] with the address, and when the system has no descriptor left.
+/// As `bind` with the address, and when the system has no descriptor left.
 pub fn open(
     addresses: &[SocketAddr],
     inherited: Vec<TcpListener>,
