@@ -63,7 +63,8 @@ pub struct RequestReader {
 enum State {
     Head(HeadScan),
     Body(Incoming),
-    Refused(Malformed),
+    /// Refused, with the head where it was complete: the form of the answer depends on what was asked.
+    Refused(Malformed, Option<Head>),
 }
 
 impl Default for State {
@@ -78,7 +79,7 @@ impl RequestReader {
         let mut rest = bytes;
         let all_understood = self.consumed == self.buffered.len();
         match &mut self.state {
-            State::Refused(_) => return,
+            State::Refused(..) => return,
             State::Body(incoming) if all_understood => match incoming.take(bytes) {
                 Ok(taken) => rest = &bytes[taken..],
                 Err(refusal) => return self.refuse(refusal),
@@ -110,9 +111,18 @@ impl RequestReader {
         let State::Head(scan) = &mut self.state else { return Ok(false) };
         let pending = &self.buffered[self.consumed..];
         let Some((start, end)) = scan.find(pending)? else { return Ok(false) };
-        let incoming = Incoming::new(head::parse(&pending[start..end])?, bounds)?;
+        let parsed = head::parse(&pending[start..end])?;
         self.consumed += end;
-        self.state = State::Body(incoming);
+        let max_body_bytes = bounds.max_body_bytes;
+        let coding = match coding(parsed.content, max_body_bytes) {
+            Ok(coding) => coding,
+            Err(refusal) => {
+                self.state = State::Refused(refusal.clone(), Some(parsed.head));
+                return Err(refusal);
+            }
+        };
+        let (head, owes_continue) = (parsed.head, parsed.expects_continue);
+        self.state = State::Body(Incoming { head, body: Vec::new(), coding, max_body_bytes, owes_continue });
         Ok(true)
     }
 
@@ -120,7 +130,7 @@ impl RequestReader {
         self.advance_to_head(bounds)?;
         let State::Body(incoming) = &mut self.state else {
             return match &self.state {
-                State::Refused(refusal) => Err(refusal.clone()),
+                State::Refused(refusal, _) => Err(refusal.clone()),
                 _ => Ok(Step::NeedMore { send_continue: false }),
             };
         };
@@ -130,20 +140,26 @@ impl RequestReader {
         }
         match std::mem::take(&mut self.state) {
             State::Body(incoming) => Ok(Step::Complete(incoming.finish())),
-            State::Head(_) | State::Refused(_) => Ok(Step::NeedMore { send_continue: false }),
+            State::Head(_) | State::Refused(..) => Ok(Step::NeedMore { send_continue: false }),
         }
     }
 
     fn refuse(&mut self, refusal: Malformed) {
-        *self = RequestReader { state: State::Refused(refusal), ..RequestReader::default() };
+        let head = match std::mem::take(&mut self.state) {
+            State::Body(incoming) => Some(incoming.head),
+            State::Refused(_, head) => head,
+            State::Head(_) => None,
+        };
+        *self = RequestReader { state: State::Refused(refusal, head), ..RequestReader::default() };
     }
 
-    /// The head of the request whose body is being read.
+    /// The head of the request whose body is being read, or that was refused after its head.
     #[must_use]
     pub fn head(&self) -> Option<&Head> {
         match &self.state {
             State::Body(incoming) => Some(&incoming.head),
-            State::Head(_) | State::Refused(_) => None,
+            State::Refused(_, head) => head.as_ref(),
+            State::Head(_) => None,
         }
     }
 
@@ -159,7 +175,7 @@ impl RequestReader {
         match &self.state {
             State::Head(_) if self.has_leftover() => Progress::Head,
             State::Body(_) => Progress::Body,
-            State::Head(_) | State::Refused(_) => Progress::Idle,
+            State::Head(_) | State::Refused(..) => Progress::Idle,
         }
     }
 
@@ -168,7 +184,7 @@ impl RequestReader {
     pub fn held_bytes(&self) -> usize {
         let incoming = match &self.state {
             State::Body(incoming) => incoming.head.held_bytes() + incoming.body.capacity(),
-            State::Head(_) | State::Refused(_) => 0,
+            State::Head(_) | State::Refused(..) => 0,
         };
         // Of a mapping only what was written to.
         self.buffered.len().max(self.buffered.capacity().min(SMALL_BYTES)) + incoming
@@ -179,7 +195,7 @@ impl RequestReader {
     pub fn body_received(&self) -> usize {
         match &self.state {
             State::Body(incoming) => incoming.body.len(),
-            State::Head(_) | State::Refused(_) => 0,
+            State::Head(_) | State::Refused(..) => 0,
         }
     }
 
@@ -212,20 +228,18 @@ enum Coding {
     Chunked(Decoder),
 }
 
-impl Incoming {
-    fn new(parsed: head::Parsed, bounds: &Bounds) -> Result<Incoming, Malformed> {
-        let max_body_bytes = bounds.max_body_bytes;
-        let coding = match parsed.content {
-            Content::Chunked => Coding::Chunked(Decoder::new()),
-            Content::Length(length) => match usize::try_from(length) {
-                Ok(length) if length <= max_body_bytes => Coding::Length(length),
-                _ => return Err(Malformed::body_too_large(max_body_bytes)),
-            },
-        };
-        let (head, owes_continue) = (parsed.head, parsed.expects_continue);
-        Ok(Incoming { head, body: Vec::new(), coding, max_body_bytes, owes_continue })
+/// How a body with this content is read.
+fn coding(content: Content, max_body_bytes: usize) -> Result<Coding, Malformed> {
+    match content {
+        Content::Chunked => Ok(Coding::Chunked(Decoder::new())),
+        Content::Length(length) => match usize::try_from(length) {
+            Ok(length) if length <= max_body_bytes => Ok(Coding::Length(length)),
+            _ => Err(Malformed::body_too_large(max_body_bytes)),
+        },
     }
+}
 
+impl Incoming {
     /// Takes what belongs to this request from the front of `bytes` and returns how much that was.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         match &mut self.coding {

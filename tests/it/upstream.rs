@@ -253,6 +253,11 @@ impl Held {
         self.send(wire::json(status, &[], body));
     }
 
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        let _ = self.steps.send(Step::Reset);
+    }
+
     /// Closes the connection.
     pub(crate) fn close(self) {
         let _ = self.steps.send(Step::Close);

@@ -3,10 +3,12 @@
 use crate::ask::{Ask, ask, models};
 use crate::client::{Client, End};
 use crate::patience::until;
+use crate::process::{Place, Process};
 use crate::sidecar::{Sidecar, scarce, silence_of_at_most};
 use crate::upstream::{Held, REFUSAL, Upstream};
 use crate::wire::{self, LAST_CHUNK, SSE_HEAD};
 use nvidia_sidecar::config::Config;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -513,4 +515,59 @@ fn the_metrics_count_what_was_sent_and_how_it_ended() {
             && metrics("sidecar_early_200_seconds_count 1"))
         .then_some(())
     });
+}
+
+#[test]
+fn a_sidecar_that_is_killed_in_the_middle_of_a_stream_leaves_it_visibly_broken() {
+    let (upstream, place) = (Upstream::start(), Place::new());
+    let text =
+        format!("upstream_url: {}\nkeepalive_after: 0.1\nkeepalive_interval: 0.1", upstream.url("/v1"));
+    let process = Process::start(&place.configure(&text));
+    let held = upstream.hold();
+    let mut client = process.begin(stream("a"));
+    held.request();
+    early_200(&mut client, 2);
+    process.signal(Signal::KILL);
+    let end = loop {
+        match client.chunk() {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_ne!(end, Ok(None), "it looks whole");
+}
+
+#[test]
+fn a_reset_of_the_upstream_after_an_early_200_is_told_in_an_error_frame() {
+    let upstream = Upstream::start();
+    let sidecar = impatient_sidecar(&upstream);
+    let held = upstream.hold();
+    let mut client = sidecar.begin(stream("a"));
+    held.request();
+    early_200(&mut client, 1);
+    held.reset();
+    let error = &data(&error_frame(&mut client))["error"];
+    assert_eq!((&error["status"], &error["type"]), (&502.into(), &"UpstreamError".into()), "{error}");
+    assert_eq!(upstream.received().len(), 1, "the ticket is not spent twice");
+}
+
+#[test]
+fn what_is_refused_after_its_head_has_the_form_of_what_was_asked() {
+    let upstream = Upstream::start();
+    let sidecar = Sidecar::with(&upstream, |c| {
+        c.front.max_body_bytes = 10;
+        c.front.client_timeout = Duration::from_millis(300);
+    });
+    for (rest, status, kind) in [
+        ("Content-Length: 100\r\n\r\n", 413, "request_too_large"),
+        ("Transfer-Encoding: chunked\r\n\r\nff\r\n0123456789abcdef", 413, "request_too_large"),
+        ("Content-Length: 5\r\n\r\n{", 408, "invalid_request_error"),
+    ] {
+        let mut client = sidecar.connect();
+        client.send(format!("POST /v1/messages HTTP/1.1\r\nHost: h\r\n{rest}"));
+        let answer = client.answer();
+        assert_eq!(answer.status(), status, "{rest}");
+        assert_eq!(answer.json()["type"], "error", "{rest}");
+        assert_eq!(answer.json()["error"]["type"], kind, "{rest}");
+    }
 }
