@@ -82,7 +82,7 @@ class Away(unittest.TestCase):
             back = time.monotonic()
             until("it resumes", lambda: sidecar.chat() == 200)
             print(f"  resumed {time.monotonic() - back:.2f} s after Redis was back")
-            self.assertLess(time.monotonic() - back, 2, "1 s on a machine with nothing else to do")
+            self.assertLess(time.monotonic() - back, 10, "1 s on a machine with nothing else to do")
 
     def test_each_sends_its_share_and_never_more(self):
         with Trial(WINDOW, fleet_max=3) as trial:

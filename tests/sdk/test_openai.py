@@ -236,7 +236,7 @@ def test_those_who_wait_go_by_priority_and_in_their_order_within_one(start, upst
 
 
 def test_the_quota_holds_however_many_ask(start, upstream):
-    client = start(RATE_RPM=10, BUCKET_CAPACITY=10, QUEUE_TIMEOUT=1).client()
+    client = start(RATE_RPM=10, BUCKET_CAPACITY=10, QUEUE_TIMEOUT=1, URGENT_RESERVE=0).client()
 
     def ask(_):
         try:
