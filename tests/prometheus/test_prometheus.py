@@ -91,6 +91,7 @@ class Metrics(unittest.TestCase):
         cls.addClassCleanup(lambda: cls.nim.stop())  # whichever it is by then
         cls.sidecar = Sidecar(
             upstream_url=cls.nim.url, rate_rpm=6000, bucket_capacity=6000, max_attempts=1, limit_unmatched="never",
+            model_rates=[{"match": "nvidia/*", "rate": "6000/1m"}],
             agents=[{"name": "planner", "label": "Planning", "heartbeat_seconds": 600, "max_rounds": 50}],
         )
         cls.addClassCleanup(cls.sidecar.stop)
