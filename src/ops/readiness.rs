@@ -149,7 +149,9 @@ impl Readiness {
         let config = self.live.snapshot();
         let (base, key) = forward::target(Destination::Nvidia, &config);
         let uri = forward::join(base, "/v1/models").map_err(|error| error.to_string())?;
-        let mut request = Request::get(uri);
+        // Its own name, so that an upstream can tell it from what clients send (RFC 9110 §10.1.5).
+        let own_name = concat!("nvidia-sidecar/", env!("CARGO_PKG_VERSION"));
+        let mut request = Request::get(uri).header(header::USER_AGENT, own_name);
         if let Some(key) = key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
         }

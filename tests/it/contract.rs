@@ -53,7 +53,7 @@ fn busy(upstream: &Upstream) -> Sidecar {
         c.upstream.max_attempts = 1;
         c.agents = vec![agent("planner", Duration::from_secs(600))];
     });
-    upstream.answer(200).answer(429);
+    upstream.keep_probes_apart().answer(200).answer(429);
     for text in ["succeeds", "is refused"] {
         sidecar.ask(chat(text).field("X-Agent-Id", "planner"));
     }

@@ -91,7 +91,7 @@ fn the_history_knows_how_long_requests_waited_and_how_they_ended() {
     let mut viewer = viewer(&sidecar);
     // Counting begins with the first sample.
     let _ = snapshot(&mut viewer);
-    upstream.answer(200).answer(500);
+    upstream.keep_probes_apart().answer(200).answer(500);
     for _ in 0..2 {
         sidecar.ask(chat("counts").priority("high"));
     }

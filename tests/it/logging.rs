@@ -27,7 +27,7 @@ fn each_request_is_one_json_line_with_its_id_and_its_figures() {
         .filter(|line| line["target"] == "nvidia_sidecar::request")
         .collect();
     assert_eq!(requests.len(), 3, "{log:#?}");
-    let first = &requests[0];
+    let first = requests.iter().find(|line| line["agent"] == "planner").expect("the first one's line");
     for (field, value) in [
         ("request_id", "of-the-upstream".into()),
         ("agent", "planner".into()),
@@ -44,8 +44,9 @@ fn each_request_is_one_json_line_with_its_id_and_its_figures() {
         first["timestamp"].is_string() && first["queue_ms"].is_u64() && first["upstream_ms"].is_u64(),
         "{first}"
     );
-    assert_eq!(requests[1]["request_id"], "second");
-    assert_eq!(requests[2]["provider"], "passthrough");
+    // The books of a request are closed once its answer is out, so a later one may be quicker.
+    assert!(requests.iter().any(|line| line["request_id"] == "second"), "{requests:#?}");
+    assert!(requests.iter().any(|line| line["provider"] == "passthrough"), "{requests:#?}");
 }
 
 #[test]

@@ -429,7 +429,11 @@ fn an_agents_requests_waits_and_tokens_are_counted_for_it_and_for_the_busiest() 
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{extra}\r\n{body}", body.len()).into_bytes()
     };
     // A compressed one says nothing, whatever its bytes look like.
-    upstream.answer_with(&told("")).answer_with(&told("content-encoding: gzip\r\n")).answer(400);
+    upstream
+        .keep_probes_apart()
+        .answer_with(&told(""))
+        .answer_with(&told("content-encoding: gzip\r\n"))
+        .answer(400);
     for _ in 0..3 {
         sidecar.ask(chat("spends").field("X-Agent-Id", "planner"));
     }
@@ -462,7 +466,7 @@ fn a_refused_key_is_seen_everywhere_until_a_request_succeeds_again() {
         Sidecar::with(&upstream, |c| c.upstream.api_key = Some(Secret::new("nvapi-wrong".to_owned())));
     let problems = || sidecar.status()["health"]["problems"].clone();
     assert_eq!(problems(), json!([]));
-    upstream.answer(401).answer(403);
+    upstream.keep_probes_apart().answer(401).answer(403);
     for _ in 0..2 {
         sidecar.ask(chat("refused"));
     }
@@ -583,7 +587,7 @@ fn status_counts_what_happened() {
         scarce(c, 3);
         c.upstream.max_attempts = 1;
     });
-    upstream.answer(200).answer(429).answer(500);
+    upstream.keep_probes_apart().answer(200).answer(429).answer(500);
     for _ in 0..3 {
         sidecar.ask(chat("a"));
     }

@@ -31,6 +31,8 @@ struct Shared {
 struct State {
     script: VecDeque<Script>,
     rules: Vec<(String, Vec<u8>)>,
+    /// Probes for readiness take nothing from the script.
+    probes_apart: bool,
     received: Vec<Received>,
     /// Bytes of requests that were never completed.
     partial: Vec<Vec<u8>>,
@@ -142,6 +144,12 @@ impl Upstream {
     /// Every request whose content contains this text gets these bytes and takes nothing from the script.
     pub(crate) fn always(&self, containing: &str, bytes: &[u8]) {
         self.state().rules.push((containing.to_owned(), bytes.to_vec()));
+    }
+
+    /// From now on probes for readiness are answered with 200 and take nothing from the script: a failure calls for one.
+    pub(crate) fn keep_probes_apart(&self) -> &Upstream {
+        self.state().probes_apart = true;
+        self
     }
 
     /// What has been received so far.
@@ -331,8 +339,10 @@ fn take_script(received: Received, shared: &Shared) -> Script {
     let mut state = shared.state.lock().unwrap();
     state.received.push(received.clone());
     let text = received.text();
+    let is_probe = received.field("user-agent").is_some_and(|name| name.starts_with("nvidia-sidecar/"));
+    let apart = state.probes_apart && is_probe;
     let rule = state.rules.iter().find(|(containing, _)| text.contains(containing)).map(|(_, b)| b.clone());
-    let scripted = if rule.is_some() { None } else { state.script.pop_front() };
+    let scripted = if rule.is_some() || apart { None } else { state.script.pop_front() };
     shared.changed.notify_all();
     drop(state);
     let script = scripted.unwrap_or_else(|| {
