@@ -73,7 +73,6 @@ pub fn new_request_id() -> String {
 
 /// At most `max` bytes of a text, whole characters.
 #[must_use]
-/// `text`, cut to at most `max` bytes.
 pub(crate) fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         let end = (0..=max).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
